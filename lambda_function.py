@@ -1,0 +1,811 @@
+"""Change records of AWS DMS, taken from Kinesis, become rows in S3.
+
+In: the event of a Kinesis event source mapping; each record holds one DMS envelope in base64:
+
+    {"data":{"id":8,"name":"Lin"},"metadata":{"timestamp":"2026-03-01T09:16:10.500120Z","record-type":"data",
+     "operation":"insert","schema-name":"public","table-name":"client","commit-timestamp":"...", ...}}
+
+Out: gzipped JSON Lines, one row per data record, one object per table, hour and shard of the batch:
+
+    changes/public/client/cdc_date=2026-03-01/cdc_hour=09/shardId-000000000000-{first sequence}.jsonl.gz
+    {"cdc_operation":"insert","cdc_committed_at":"2026-03-01T09:16:10.480010Z", ... ,"id":8,"name":"Lin"}
+
+Control records and rows of DMS's own tables go to control/, what can't be read goes to quarantine/.
+
+Promise: when the handler returns, every record of the batch is in S3, in stream order, its values byte for
+byte as DMS wrote them; when it raises, nothing is acknowledged and Lambda delivers the batch again, over the
+same keys.
+Source: https://docs.aws.amazon.com/dms/latest/userguide/CHAP_Target.Kinesis.html (envelope),
+https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html (event, retries, partial batch response).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import msgspec
+from isal import igzip
+
+CHUNK_RECORDS = 64  # records decoded at a time: few enough to stay in the processor's cache
+NAME_BYTES = 63  # longest identifier of PostgreSQL: NAMEDATALEN - 1
+UPLOAD_THREADS = 16  # more gain nothing: boto3 is bound by its own CPU
+UPLOAD_ATTEMPTS = 3
+BACKOFF_SECONDS = 3  # the most that botocore's standard mode sleeps between three attempts: 1 + 2
+CONFLICT_ROUNDS = 5  # how often a PUT may find that somebody else has just written its key
+ANSWER_SECONDS = 1  # kept free for the answer to the runtime
+SEQUENCE_DIGITS = 56  # sequence numbers are padded to this, so that their text sorts as they do
+OPENING_BRACE, QUOTE, COMMA = b'{",'
+KPL_MAGIC, GZIP_MAGIC = b"\xf3\x89\x9a\xc2", b"\x1f\x8b"
+UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]|\A\.+|\.+\Z")
+LOG_LEVELS = ("INFO", "WARNING", "ERROR")
+CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
+ADVICE = {
+    "AccessDenied": ": allow s3:PutObject and s3:GetObject on this key, and the use of the bucket's KMS key",
+    "NoSuchBucket": ": create it, or correct S3_BUCKET",
+    "NoCredentialsError": ": configure AWS credentials, as for the AWS CLI",
+    "PartialCredentialsError": ": configure AWS credentials, as for the AWS CLI",
+    "ExpiredToken": ": renew the AWS credentials",
+    "InvalidAccessKeyId": ": correct the AWS credentials",
+    "EndpointConnectionError": ": check the network, the region and AWS_ENDPOINT_URL_S3",
+    "PermanentRedirect": ": the bucket is in another region: set AWS_REGION to it",
+}
+SAMPLE_EVENT = "test-input/kinesis_test_input.json"
+OUTPUT = Path("output")
+EMBEDDED_BUCKET = "embedded"
+CLI_SECONDS = 600.0  # as much time as the command line gives every request
+
+TIMESTAMP = re.compile(
+    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
+).fullmatch
+
+# ----------------------------------------------------------------------------------------------------------
+# Settings, errors, value types
+# ----------------------------------------------------------------------------------------------------------
+
+
+class PipelineError(Exception):
+    """Why a batch did not land.
+
+    PipelineError
+      SettingsError   settings are missing or wrong: all of them are named
+      EventError      the event is not a batch of Kinesis records: nothing was written
+      UploadError     an object could not be written in the time given: bucket and key are named
+    """
+
+
+class SettingsError(PipelineError):
+    pass
+
+
+class EventError(PipelineError):
+    pass
+
+
+class UploadError(PipelineError):
+    pass
+
+
+class PoisonRecord(Exception):
+    """One record can't become a row; says why in words of ours, never with the record's content."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The handler's settings; README's table explains them."""
+
+    s3_bucket: str = ""
+    s3_prefix: str = ""
+    on_poison: str = "quarantine"
+    before_image_field: str = "before-image"
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, str], other_faults: Iterable[str] = ()) -> Settings:
+        """S3_BUCKET, S3_PREFIX, ...; empty means the default. Raises SettingsError with all faults."""
+        settings = cls(**{name: values[key] for name, key in cls.keys().items() if values.get(key)})
+        if faults := [*other_faults, *settings._faults()]:
+            raise SettingsError("settings: " + "; ".join(faults))
+        return settings
+
+    @classmethod
+    def keys(cls) -> dict[str, str]:
+        """The environment's key of each field."""
+        return {name: name.upper() for name in cls.__dataclass_fields__}
+
+    def _faults(self) -> Iterator[str]:
+        if self.s3_bucket and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.s3_bucket):
+            yield f"S3_BUCKET={self.s3_bucket!r} is no bucket name: write the name alone, without s3:// and /"
+        if not re.fullmatch(r"(?=.{0,400}\Z)([A-Za-z0-9_=-][A-Za-z0-9_.=-]*/)*", self.s3_prefix):
+            yield f"S3_PREFIX={self.s3_prefix!r} is no prefix: write folders with their slashes, raw/orders/"
+        if self.on_poison not in ("quarantine", "stop"):
+            yield f"ON_POISON={self.on_poison!r} is unknown: write quarantine or stop"
+        if self.before_image_field in ("data", "metadata", "control"):
+            yield f"BEFORE_IMAGE_FIELD={self.before_image_field!r} is taken: write the task's FieldName"
+        if self.log_level not in LOG_LEVELS:
+            yield f"LOG_LEVEL={self.log_level!r} is unknown: write INFO, WARNING or ERROR"
+
+
+class KinesisPart(msgspec.Struct, gc=False):
+    sequence_number: str = msgspec.field(name="sequenceNumber")
+    partition_key: str = msgspec.field(name="partitionKey")
+    arrived_at: float = msgspec.field(name="approximateArrivalTimestamp")  # seconds since 1970-01-01 UTC
+    payload: bytes = msgspec.field(name="data")  # decoded from base64
+
+
+class KinesisRecord(msgspec.Struct, gc=False):
+    """A record of the event, its payload decoded."""
+
+    kinesis: KinesisPart
+    event_id: str = msgspec.field(name="eventID")  # "shardId-000000000006:{sequence number}"
+    stream_arn: str = msgspec.field(name="eventSourceARN")
+    event_source: Literal["aws:kinesis"] = msgspec.field(name="eventSource")
+
+    @property
+    def shard_id(self) -> str:
+        return self.event_id.partition(":")[0]
+
+
+class UndecodedRecord(KinesisRecord, gc=False):
+    """A record whose data is not base64; its payload is the text itself."""
+
+
+class Metadata(msgspec.Struct, rename="kebab", gc=False):
+    """What DMS says of a record; the last four come with IncludeTransactionDetails, and only for CDC."""
+
+    timestamp: str
+    record_type: Literal["data", "control"]
+    operation: str
+    schema_name: str | None = None
+    table_name: str | None = None
+    transaction_id: int | None = None
+    transaction_record_id: int | None = None
+    commit_timestamp: str | None = None
+    stream_position: str | None = None
+
+
+class Row(msgspec.Struct, gc=False):
+    """Our columns of a row in changes/; the table's own columns follow them."""
+
+    cdc_operation: str
+    cdc_committed_at: str | None
+    cdc_published_at: str
+    cdc_transaction_id: int | None
+    cdc_transaction_record_id: int | None
+    cdc_stream_position: str | None
+    cdc_lsn: int | None
+    cdc_shard_id: str
+    cdc_sequence_number: str
+    cdc_before: msgspec.Raw | None
+
+
+class ControlRow(msgspec.Struct, gc=False):
+    """A row in control/: the envelope as DMS wrote it."""
+
+    cdc_shard_id: str
+    cdc_sequence_number: str
+    cdc_envelope: msgspec.Raw
+
+
+class QuarantineRow(msgspec.Struct, gc=False):
+    """A row in quarantine/: why, where the record came from, and its bytes in base64."""
+
+    cdc_reason: str
+    cdc_stream_arn: str
+    cdc_shard_id: str
+    cdc_sequence_number: str
+    cdc_partition_key: str
+    cdc_arrived_at: str
+    cdc_payload: str
+
+
+RESERVED_COLUMNS = {*Row.__struct_fields__, "cdc_date", "cdc_hour", "cdc_rescued"}
+
+
+@dataclass(slots=True)
+class Group:
+    """The rows of one future object, in stream order, as JSON Lines."""
+
+    folder: str  # "changes/public/client/cdc_date=2026-03-01/cdc_hour=09/"
+    shard_id: str
+    first_sequence_number: str
+    body: bytearray = field(default_factory=bytearray)
+    rows: int = 0
+
+
+Groups = dict[tuple[str | None, ...], Group]  # by (shard, schema, table, hour) or (shard, folder)
+
+
+@dataclass
+class Batch:
+    """What an event holds."""
+
+    groups: Groups = field(default_factory=dict)
+    records: int = 0
+    stopped_at: str | None = None  # sequence number of the poison record that ON_POISON=stop waits for
+
+    def rows_in(self, folder: str) -> int:
+        return sum(group.rows for group in self.groups.values() if group.folder.startswith(folder))
+
+
+@dataclass(frozen=True)
+class LandingObject:
+    key: str
+    body: bytes  # gzipped
+    rows: int
+
+
+encode_into = msgspec.json.Encoder().encode_into
+
+# ----------------------------------------------------------------------------------------------------------
+# Entry point
+# ----------------------------------------------------------------------------------------------------------
+
+
+def lambda_handler(event: Any, context: Any) -> dict[str, list[dict[str, str]]]:
+    """Lands the batch and answers with no failures, or with the one record that ON_POISON=stop waits for.
+
+    Raises PipelineError, once every upload has ended, when the batch has to be delivered again.
+    """
+    settings = Settings.from_mapping(os.environ)
+    if not settings.s3_bucket:
+        raise SettingsError("settings: S3_BUCKET is not set: set it to the bucket that takes the rows")
+    batch, _ = land(event, settings, s3_client, lambda: context.get_remaining_time_in_millis() / 1000)
+    return {"batchItemFailures": [{"itemIdentifier": batch.stopped_at}] if batch.stopped_at else []}
+
+
+def land(
+    event: Any, settings: Settings, client_for: Callable[[int], Any], seconds_left: Callable[[], float]
+) -> tuple[Batch, list[LandingObject]]:
+    """Reads all, writes all, reports; client_for makes an S3 client of so many seconds an attempt."""
+    started = time.monotonic()
+    records = event_records(event)
+    batch = read_batch(records, settings)
+    attempt_seconds = upload_attempt_seconds(seconds_left())
+    uploads = Uploads(client_for(attempt_seconds), settings.s3_bucket, attempt_seconds, seconds_left)
+    landed = uploads.put_all(landing_objects(batch, settings.s3_prefix))
+    log(
+        settings,
+        "INFO",
+        "batch landed",
+        shard_id=next(iter(batch.groups.values())).shard_id if batch.groups else None,
+        records=batch.records,
+        rows=batch.rows_in("changes/"),
+        control=batch.rows_in("control/"),
+        quarantined=batch.rows_in("quarantine/"),
+        stopped_at=batch.stopped_at,
+        objects=len(landed),
+        rewritten=uploads.rewritten,
+        bytes=sum(len(landing_object.body) for landing_object in landed),
+        seconds=round(time.monotonic() - started, 3),
+        lag_seconds=round(time.time() - records[0]["kinesis"]["approximateArrivalTimestamp"], 3),
+    )
+    return batch, landed
+
+
+# ----------------------------------------------------------------------------------------------------------
+# Steps: decode, route, splice, compress
+# ----------------------------------------------------------------------------------------------------------
+
+
+def event_records(event: Any) -> list[Any]:
+    """The event's records as Lambda gave them. Raises EventError when there is none."""
+    records = event.get("Records") if isinstance(event, dict) else None
+    if not isinstance(records, list) or not records:
+        found = "no Records" if records is None else "Records without a record"
+        raise EventError(f"expected the event of a Kinesis event source mapping, found {found} in it")
+    return records
+
+
+def read_batch(records: list[Any], settings: Settings) -> Batch:
+    """All records in their groups; with ON_POISON=stop, those before the first poison record."""
+    batch = Batch()
+    decode_envelope = envelope_decoder(settings.before_image_field)
+    for start in range(0, len(records), CHUNK_RECORDS):
+        chunk = decode_records(records[start : start + CHUNK_RECORDS], start)
+        payloads = b"\n".join([record.kinesis.payload for record in chunk])
+        may_collide = b'"cdc_' in payloads or b"\\u00" in payloads  # the second could spell any letter
+        for record in chunk:
+            try:
+                add_record(batch.groups, record, decode_envelope, may_collide)
+            except PoisonRecord as poison:
+                stop = settings.on_poison == "stop"
+                log(
+                    settings,
+                    "WARNING",
+                    "stopped at a poison record" if stop else "record quarantined",
+                    shard_id=record.shard_id,
+                    sequence_number=record.kinesis.sequence_number,
+                    reason=str(poison),
+                )
+                if stop:
+                    batch.stopped_at = record.kinesis.sequence_number
+                    return batch
+                add_quarantined(batch.groups, record, str(poison))
+            batch.records += 1
+    return batch
+
+
+def decode_records(records: list[Any], first_index: int) -> list[KinesisRecord]:
+    """The records with their base64 decoded. Raises EventError for what did not come from Kinesis."""
+    try:
+        return msgspec.convert(records, list[KinesisRecord])
+    except msgspec.ValidationError:
+        return [decode_record(record, first_index + i) for i, record in enumerate(records)]
+
+
+def decode_record(record: Any, index: int) -> KinesisRecord:
+    try:
+        return msgspec.convert(record, KinesisRecord)
+    except msgspec.ValidationError:
+        pass
+    try:
+        text = record["kinesis"]["data"].encode("utf-8", "surrogatepass")
+        kinesis = {**record["kinesis"], "data": b64encode(text).decode()}
+        return msgspec.convert({**record, "kinesis": kinesis}, UndecodedRecord)
+    except (msgspec.ValidationError, LookupError, TypeError, AttributeError):
+        raise EventError(
+            f"Records[{index}] is no Kinesis record: expected eventSource aws:kinesis, eventSourceARN, eventID"
+            " and kinesis with partitionKey, sequenceNumber, approximateArrivalTimestamp and data"
+        ) from None
+
+
+@lru_cache(maxsize=1)
+def envelope_decoder(before_image_field: str) -> Callable[[bytes], Any]:
+    """A decoder of payloads to (metadata, data, before), the last two as the bytes that DMS wrote."""
+    envelope = msgspec.defstruct(
+        "Envelope",
+        [
+            ("metadata", Metadata),
+            ("data", msgspec.Raw, msgspec.Raw(b"null")),
+            ("before", msgspec.Raw, msgspec.field(name=before_image_field, default=None)),
+        ],
+        gc=False,
+    )
+    return msgspec.json.Decoder(envelope).decode
+
+
+def add_record(
+    groups: Groups, record: KinesisRecord, decode_envelope: Callable[[bytes], Any], may_collide: bool
+) -> None:
+    """Puts the record at the end of its group. Raises PoisonRecord when it can't; then nothing was added."""
+    envelope = read_envelope(record, decode_envelope)
+    metadata = envelope.metadata
+    schema, table = metadata.schema_name, metadata.table_name
+    hour = (metadata.commit_timestamp or metadata.timestamp)[:13]
+    if metadata.record_type == "control" or (table is not None and table.startswith("awsdms_")):
+        add_control(groups, record, hour[:10])
+        return
+    if may_collide and (taken := reserved_columns(envelope.data)):
+        raise PoisonRecord(f"the table has a column with a reserved name: {', '.join(taken)}")
+    shard_id = record.event_id.partition(":")[0]
+    group = groups.get((shard_id, schema, table, hour))
+    if group is None:
+        folder = changes_folder(schema, table, hour)
+        group = Group(folder, shard_id, record.kinesis.sequence_number)
+        groups[shard_id, schema, table, hour] = group
+    splice_row(group, record, envelope)
+
+
+def read_envelope(record: KinesisRecord, decode_envelope: Callable[[bytes], Any]) -> Any:
+    """The record's envelope, checked. Raises PoisonRecord."""
+    payload = record.kinesis.payload
+    if record.__class__ is UndecodedRecord:
+        raise PoisonRecord("the data is not base64")
+    try:
+        if not payload.isascii():
+            payload.decode()  # the decoder does not check text that it leaves as it is
+        envelope = decode_envelope(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise PoisonRecord(why_unreadable(payload)) from None
+    metadata, before = envelope.metadata, envelope.before
+    committed_at = metadata.commit_timestamp
+    if not TIMESTAMP(metadata.timestamp) or not (committed_at is None or TIMESTAMP(committed_at)):
+        raise PoisonRecord("a timestamp in metadata is malformed")
+    if metadata.record_type == "data" and memoryview(envelope.data)[0] != OPENING_BRACE:
+        raise PoisonRecord("data is missing or not an object")
+    if before is not None and memoryview(before)[0] not in b"{n":  # an object, or null
+        raise PoisonRecord("the before image is not an object")
+    return envelope
+
+
+def splice_row(group: Group, record: KinesisRecord, envelope: Any) -> None:
+    """Writes our columns behind the last row of the group, and the table's, untouched, behind them.
+
+    Columns of a masked table would be taken apart here, instead; no other table would pay for it.
+    """
+    metadata, data, body = envelope.metadata, memoryview(envelope.data), group.body
+    row = Row(
+        metadata.operation,
+        metadata.commit_timestamp,
+        metadata.timestamp,
+        metadata.transaction_id,
+        metadata.transaction_record_id,
+        metadata.stream_position,
+        first_lsn(metadata.stream_position),
+        group.shard_id,
+        record.kinesis.sequence_number.zfill(SEQUENCE_DIGITS),
+        envelope.before,
+    )
+    encode_into(row, body, -1)
+    if data[1] == QUOTE or bytes(data[1:-1]).strip():  # not {}; a pretty object begins with white space
+        body[-1] = COMMA
+        body += data[1:]
+    body += b"\n"
+    group.rows += 1
+
+
+def add_control(groups: Groups, record: KinesisRecord, day: str) -> None:
+    row = ControlRow(
+        record.shard_id,
+        record.kinesis.sequence_number.zfill(SEQUENCE_DIGITS),
+        msgspec.Raw(without_line_breaks(record.kinesis.payload)),
+    )
+    add_line(groups, record, f"control/cdc_date={real_day(day)}/", row)
+
+
+def add_quarantined(groups: Groups, record: KinesisRecord, reason: str) -> None:
+    arrived_at = datetime.fromtimestamp(record.kinesis.arrived_at, UTC)
+    row = QuarantineRow(
+        reason,
+        record.stream_arn,
+        record.shard_id,
+        record.kinesis.sequence_number.zfill(SEQUENCE_DIGITS),
+        record.kinesis.partition_key,
+        arrived_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        b64encode(record.kinesis.payload).decode(),
+    )
+    add_line(groups, record, f"quarantine/cdc_date={arrived_at.date()}/", row)
+
+
+def add_line(groups: Groups, record: KinesisRecord, folder: str, row: ControlRow | QuarantineRow) -> None:
+    key = (record.shard_id, folder)
+    if key not in groups:
+        groups[key] = Group(folder, record.shard_id, record.kinesis.sequence_number)
+    encode_into(row, groups[key].body, -1)
+    groups[key].body += b"\n"
+    groups[key].rows += 1
+
+
+def why_unreadable(payload: bytes) -> str:
+    """The reason why a payload is no envelope; slow, and only for those that are not."""
+    if payload.startswith(KPL_MAGIC):
+        return "the payload is an aggregate of the Kinesis Producer Library, not one envelope"
+    if payload.startswith(GZIP_MAGIC):
+        return "the payload is gzipped, not JSON"
+    try:
+        payload.decode()
+        envelope = msgspec.json.decode(payload)
+    except UnicodeDecodeError:
+        return "the payload is not UTF-8"
+    except RecursionError:
+        return "the payload is JSON nested too deep"
+    except msgspec.DecodeError:
+        return "the payload is not JSON"
+    if not isinstance(envelope, dict):
+        return "the payload is JSON, but not an object"
+    if not isinstance(envelope.get("metadata"), dict):
+        return "the envelope has no metadata object"
+    if envelope["metadata"].get("record-type") not in ("data", "control"):
+        return "the record-type in metadata is neither data nor control"
+    return "a key in metadata is missing or of the wrong type"
+
+
+def reserved_columns(data: msgspec.Raw) -> list[str]:
+    """Names of columns in data that are names of ours."""
+    return sorted(RESERVED_COLUMNS & msgspec.json.decode(data, type=dict[str, msgspec.Raw]).keys())
+
+
+def first_lsn(stream_position: str | None) -> int | None:
+    """5268062648 of "00000001/3A0041B8.3.00000001/3A0041B8"; None for any other form."""
+    if stream_position is None or stream_position[8:9] != "/" or stream_position[17:18] != ".":
+        return None
+    try:
+        return int(stream_position[:8] + stream_position[9:17], 16)
+    except ValueError:
+        return None
+
+
+def changes_folder(schema: str | None, table: str | None, hour: str) -> str:
+    """The folder of a table's hour, "2026-03-01T09". Raises PoisonRecord when there can be none."""
+    if not schema or not table:
+        raise PoisonRecord("schema-name or table-name is missing or empty")
+    if max(len(schema.encode()), len(table.encode())) > NAME_BYTES:
+        raise PoisonRecord(f"schema-name or table-name is longer than {NAME_BYTES} bytes")
+    return f"changes/{escape(schema)}/{escape(table)}/cdc_date={real_day(hour[:10])}/cdc_hour={hour[11:]}/"
+
+
+def real_day(day: str) -> str:
+    """The day itself. Raises PoisonRecord for one that no calendar has, such as 2026-02-30."""
+    try:
+        return date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise PoisonRecord("a timestamp in metadata names a day that does not exist") from None
+
+
+def escape(name: str) -> str:
+    """A name as one part of a key: percent-encoded but for A-Z a-z 0-9 _ - and inner dots; still unique."""
+    return UNSAFE.sub(lambda match: b"".join(b"%%%02X" % byte for byte in match[0]), name.encode()).decode()
+
+
+def without_line_breaks(json_text: bytes | bytearray) -> bytes:
+    """The same JSON; in a valid text these bytes stand between values only, never in a string."""
+    return bytes(json_text.translate(None, b"\t\n\r"))
+
+
+def landing_objects(batch: Batch, prefix: str) -> Iterator[LandingObject]:
+    """The object of each group, compressed as it is asked for; the same rows give the same bytes."""
+    for group in batch.groups.values():
+        name = f"{escape(group.shard_id)}-{group.first_sequence_number.zfill(SEQUENCE_DIGITS)}.jsonl.gz"
+        body = igzip.compress(json_lines(group), 1, mtime=0)
+        yield LandingObject(f"{prefix}{group.folder}{name}", body, group.rows)
+
+
+def json_lines(group: Group) -> bytes | bytearray:
+    """The group's rows, one a line, also when DMS wrote its JSON over several (MessageFormat=json)."""
+    if group.body.count(b"\n") == group.rows and b"\r" not in group.body:
+        return group.body
+    joined = without_line_breaks(group.body)
+    return joined.replace(b'}{"cdc_', b'}\n{"cdc_') + b"\n"  # outside a string, }{ stands between rows only
+
+
+# ----------------------------------------------------------------------------------------------------------
+# Writing to S3, and the log
+# ----------------------------------------------------------------------------------------------------------
+
+
+class Uploads:
+    """Writes objects to a bucket, in parallel, so that a late PUT can never cover a newer object.
+
+    The first PUT of a key says If-None-Match: *. Where the key exists (a batch delivered again, a PUT whose
+    answer was lost) it is rewritten, with If-Match of what stands there and with the next generation: a count of
+    rewrites, in gzip's time field, so that no ETag ever comes back and a PUT still on its way must fail.
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    """
+
+    def __init__(
+        self, client: Any, bucket: str, attempt_seconds: int, seconds_left: Callable[[], float]
+    ) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.put_seconds = UPLOAD_ATTEMPTS * attempt_seconds + BACKOFF_SECONDS
+        self.seconds_left = seconds_left
+        self.rewritten = 0
+
+    def put_all(self, objects: Iterable[LandingObject]) -> list[LandingObject]:
+        """The objects, all written. Raises UploadError when one was not, after the last upload has ended."""
+        landed: list[LandingObject] = []
+        uploads: list[Future[int]] = []
+        pool = ThreadPoolExecutor(UPLOAD_THREADS)
+        try:
+            for landing_object in objects:
+                landed.append(landing_object)
+                uploads.append(pool.submit(self.put, landing_object))
+            wait(uploads, self.seconds_left() - ANSWER_SECONDS, FIRST_EXCEPTION)
+        finally:
+            started = [upload for upload in uploads if not upload.cancel()]
+            if wait(started, max(0, self.seconds_left() - ANSWER_SECONDS)).not_done:
+                end_process(f"an upload to s3://{self.bucket} did not end in time: ending the process")
+            pool.shutdown()
+        self.rewritten = sum(upload.result() > 0 for upload in started)
+        if len(started) < len(uploads):
+            late = len(uploads) - len(started)
+            raise UploadError(f"{late} uploads to s3://{self.bucket} could not begin in time")
+        return landed
+
+    def put(self, landing_object: LandingObject) -> int:
+        """The generation written: 0 for a new object. Raises UploadError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        address = {"Bucket": self.bucket, "Key": landing_object.key}
+        generation, condition = 0, {"IfNoneMatch": "*"}
+        try:
+            for _ in range(CONFLICT_ROUNDS):
+                self.check_time(landing_object.key)
+                body = landing_object.body[:4] + generation.to_bytes(4, "little") + landing_object.body[8:]
+                try:
+                    self.client.put_object(**address, Body=body, ContentType="application/gzip", **condition)
+                    return generation
+                except ClientError as error:
+                    if error.response["Error"]["Code"] not in CONFLICTS:
+                        raise
+                generation, condition = self.next_generation(address)
+        except (ClientError, BotoCoreError) as error:
+            raise UploadError(self.failure(landing_object.key, why_failed(error))) from error
+        raise UploadError(self.failure(landing_object.key, "others keep writing it"))
+
+    def failure(self, key: str, reason: str) -> str:
+        return f"cannot write s3://{self.bucket}/{key}: {reason}"
+
+    def next_generation(self, address: dict[str, str]) -> tuple[int, dict[str, str]]:
+        """What a rewrite of the object must carry, and the condition it must meet."""
+        from botocore.exceptions import ClientError
+
+        self.check_time(address["Key"])
+        try:
+            found = self.client.get_object(**address, Range="bytes=4-7")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchKey":
+                raise
+            return 0, {"IfNoneMatch": "*"}
+        generation = int.from_bytes(found["Body"].read(), "little") + 1
+        return generation % 2**32, {"IfMatch": found["ETag"]}
+
+    def check_time(self, key: str) -> None:
+        """Raises UploadError unless a request that fails as slowly as it can would still end in time."""
+        left, needed = self.seconds_left(), self.put_seconds + ANSWER_SECONDS
+        if left < needed:
+            reason = f"{left:.1f} s are left and it may take {needed}: give the function a timeout of 120 s"
+            raise UploadError(self.failure(key, reason))
+
+
+def why_failed(error: Any) -> str:
+    """Code and advice; the library's own text stays out, for it may quote what was sent."""
+    response = getattr(error, "response", {})
+    code = str(response.get("Error", {}).get("Code", type(error).__name__))
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return code + (f" (HTTP {status})" if status else "") + ADVICE.get(code, "")
+
+
+def upload_attempt_seconds(seconds_left: float) -> int:
+    """How long an attempt may take, 2 to 12: all attempts of a PUT fit into half of the time that is left."""
+    return max(2, min(12, int((seconds_left / 2 - BACKOFF_SECONDS) / UPLOAD_ATTEMPTS)))
+
+
+@lru_cache(maxsize=1)
+def s3_client(attempt_seconds: int) -> Any:
+    """A client kept between invocations; boto3 costs a quarter of a second to load, so it is loaded here."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    connect_seconds = max(1, attempt_seconds // 4)
+    config = Config(
+        connect_timeout=connect_seconds,
+        read_timeout=attempt_seconds - connect_seconds,
+        retries={"mode": "standard", "total_max_attempts": UPLOAD_ATTEMPTS},
+        max_pool_connections=UPLOAD_THREADS,
+    )
+    try:
+        return boto3.client("s3", config=config)
+    except BotoCoreError as error:
+        raise UploadError(f"cannot make a client for S3: {error}") from error
+
+
+def log(settings: Settings, level: str, message: str, **fields: Any) -> None:
+    """One JSON line; counts, identifiers and reasons of ours only."""
+    if LOG_LEVELS.index(level) >= LOG_LEVELS.index(settings.log_level):
+        print(json.dumps({"level": level, "message": message, **fields}), file=sys.stderr, flush=True)
+
+
+def end_process(reason: str) -> NoReturn:
+    """Ends the process, and with it the uploads that it can't otherwise stop.
+
+    An environment is frozen after an answer and goes on in the next invocation: an upload that outlived its
+    invocation could still write then. Lambda reports Runtime.ExitError and delivers the batch again.
+    """
+    print(json.dumps({"level": "ERROR", "message": reason}), file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+# ----------------------------------------------------------------------------------------------------------
+# Command line: python lambda_function.py [EVENT.json ...]
+# ----------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lambda_function.py",
+        description="Runs the handler on events from files. With S3_BUCKET, in the environment or in .env, "
+        f"it writes to that bucket; without, to an S3 in this process that leaves its objects in {OUTPUT}/.",
+    )
+    parser.add_argument("event", nargs="*", type=Path, help=f"an event of Kinesis (default: {SAMPLE_EVENT})")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    options = parser.parse_args(arguments)
+    try:
+        settings = read_settings(Path(".env"))
+        events = [read_event(path) for path in options.event or [Path(__file__).parent / SAMPLE_EVENT]]
+        if settings.s3_bucket:
+            place = f"s3://{settings.s3_bucket}"
+            results = [land(event, settings, s3_client, lambda: CLI_SECONDS) for event in events]
+        else:
+            place = str(OUTPUT)
+            results = land_embedded(events, settings)
+    except (PipelineError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print_results(place, results)
+    return 1 if any(batch.stopped_at for batch, _ in results) else 0
+
+
+def read_settings(dotenv_file: Path) -> Settings:
+    """Settings of the environment and, below it, of .env; sets AWS_* for boto3. Raises SettingsError."""
+    from difflib import get_close_matches
+
+    from dotenv import dotenv_values
+
+    known, faults = list(Settings.keys().values()), []
+    for key, value in dotenv_values(dotenv_file).items():
+        if key not in known and not key.startswith("AWS_"):
+            nearest = get_close_matches(key, known, 1)
+            advice = f"did you mean {nearest[0]}?" if nearest else "remove it"
+            faults.append(f"{key} in .env is unknown: {advice}")
+        elif value is None:
+            faults.append(f"{key} in .env has no value: write {key}=... or remove it")
+        else:
+            os.environ.setdefault(key, value)
+    return Settings.from_mapping(os.environ, faults)
+
+
+def read_event(path: Path) -> Any:
+    """The event in a file. Raises EventError, which names the file and a sample."""
+    try:
+        event = json.loads(path.read_bytes())
+        event_records(event)
+    except OSError as error:
+        fault = f"expected a file with a Kinesis event, found {error.strerror}"
+    except (ValueError, RecursionError):
+        fault = "expected a Kinesis event, found no JSON in it"
+    except EventError as error:
+        fault = str(error)
+    else:
+        return event
+    raise EventError(f"{path}: {fault}; a sample is {SAMPLE_EVENT}") from None
+
+
+def land_embedded(events: list[Any], settings: Settings) -> list[tuple[Batch, list[LandingObject]]]:
+    """Lands the events in an S3 inside this process, and copies its objects to files under OUTPUT."""
+    import boto3
+    from botocore.config import Config
+    from moto import mock_aws
+
+    settings = replace(settings, s3_bucket=EMBEDDED_BUCKET)
+    with mock_aws():
+        os.environ.pop("AWS_PROFILE", None)  # of no use here, and an error where it is not configured
+        config = Config(ignore_configured_endpoint_urls=True)
+        client = boto3.client("s3", region_name="us-east-1", config=config)
+        client.create_bucket(Bucket=EMBEDDED_BUCKET)
+        results = [land(event, settings, lambda _: client, lambda: CLI_SECONDS) for event in events]
+        for key in {landing_object.key for _, landed in results for landing_object in landed}:
+            path = OUTPUT / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(client.get_object(Bucket=EMBEDDED_BUCKET, Key=key)["Body"].read())
+    return results
+
+
+def print_results(place: str, results: list[tuple[Batch, list[LandingObject]]]) -> None:
+    """A table of the objects, then totals."""
+    landed = [landing_object for _, objects in results for landing_object in objects]
+    width = max((len(landing_object.key) for landing_object in landed), default=0)
+    print(f"{'object in ' + place:{width}}  rows  bytes")
+    for landing_object in sorted(landed, key=lambda landing_object: landing_object.key):
+        print(f"{landing_object.key:{width}}  {landing_object.rows:4}  {len(landing_object.body):5}")
+    folders = ("changes/", "control/", "quarantine/")
+    rows, control, quarantined = (sum(batch.rows_in(folder) for batch, _ in results) for folder in folders)
+    print(
+        f"{rows} rows, {control} control records, {quarantined} quarantined records in {len(landed)} objects"
+    )
+    for batch, _ in results:
+        if batch.stopped_at:
+            print(f"stopped at record {batch.stopped_at}, which can't be read: ON_POISON=quarantine goes on")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

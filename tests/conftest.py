@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from events import Context
+from moto import mock_aws
+
+import lambda_function
+
+BUCKET = "landing"
+SETTINGS = ("S3_BUCKET", "S3_PREFIX", "ON_POISON", "BEFORE_IMAGE_FIELD", "LOG_LEVEL")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting and no AWS configuration of the machine reaches a test."""
+    for key in (*SETTINGS, "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def s3() -> Iterator[Any]:
+    """A client of moto's S3 with the empty bucket BUCKET; the handler's own client reaches the same."""
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(
+            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+        )
+        lambda_function.s3_client.cache_clear()
+        yield client
+        lambda_function.s3_client.cache_clear()
+
+
+@pytest.fixture
+def handle(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Calls the handler as Lambda does: handle(event, ON_POISON="stop")."""
+
+    def call(event: Any, context: Any = None, **environment: str) -> Any:
+        for key, value in {"S3_BUCKET": BUCKET, **environment}.items():
+            monkeypatch.setenv(key, value)
+        return lambda_function.lambda_handler(event, context or Context())
+
+    return call
