@@ -343,14 +343,14 @@ def decode_records(records: list[Any], first_index: int) -> list[KinesisRecord]:
     """The records with their base64 decoded. Raises EventError for what did not come from Kinesis."""
     try:
         return msgspec.convert(records, list[KinesisRecord])
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
         return [decode_record(record, first_index + i) for i, record in enumerate(records)]
 
 
 def decode_record(record: Any, index: int) -> KinesisRecord:
     try:
         return msgspec.convert(record, KinesisRecord)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
         pass
     try:
         text = record["kinesis"]["data"].encode("utf-8", "surrogatepass")
@@ -358,8 +358,8 @@ def decode_record(record: Any, index: int) -> KinesisRecord:
         return msgspec.convert({**record, "kinesis": kinesis}, UndecodedRecord)
     except (msgspec.ValidationError, LookupError, TypeError, AttributeError):
         raise EventError(
-            f"Records[{index}] is no Kinesis record: expected eventSource aws:kinesis, eventSourceARN, eventID"
-            " and kinesis with partitionKey, sequenceNumber, approximateArrivalTimestamp and data"
+            f"Records[{index}] is no Kinesis record: expected eventSource aws:kinesis, eventSourceARN, "
+            "eventID and kinesis with partitionKey, sequenceNumber, approximateArrivalTimestamp and data"
         ) from None
 
 
@@ -464,7 +464,7 @@ def add_quarantined(groups: Groups, record: KinesisRecord, reason: str) -> None:
         record.stream_arn,
         record.shard_id,
         record.kinesis.sequence_number.zfill(SEQUENCE_DIGITS),
-        record.kinesis.partition_key,
+        record.kinesis.partition_key.encode("utf-8", "replace").decode(),  # it may hold half a surrogate pair
         arrived_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         b64encode(record.kinesis.payload).decode(),
     )
@@ -571,8 +571,8 @@ class Uploads:
     """Writes objects to a bucket, in parallel, so that a late PUT can never cover a newer object.
 
     The first PUT of a key says If-None-Match: *. Where the key exists (a batch delivered again, a PUT whose
-    answer was lost) it is rewritten, with If-Match of what stands there and with the next generation: a count of
-    rewrites, in gzip's time field, so that no ETag ever comes back and a PUT still on its way must fail.
+    answer was lost) it is rewritten, with If-Match of what stands there and with the next generation: a count
+    of rewrites in gzip's time field. So no ETag ever comes back, and a PUT still on its way must fail.
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     """
 
@@ -625,7 +625,7 @@ class Uploads:
                 generation, condition = self.next_generation(address)
         except (ClientError, BotoCoreError) as error:
             raise UploadError(self.failure(landing_object.key, why_failed(error))) from error
-        raise UploadError(self.failure(landing_object.key, "others keep writing it"))
+        raise UploadError(self.failure(landing_object.key, "others keep writing it too"))
 
     def failure(self, key: str, reason: str) -> str:
         return f"cannot write s3://{self.bucket}/{key}: {reason}"
@@ -724,7 +724,7 @@ def main(arguments: list[str]) -> int:
         else:
             place = str(OUTPUT)
             results = land_embedded(events, settings)
-    except (PipelineError, OSError) as error:
+    except PipelineError as error:
         if options.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -784,10 +784,16 @@ def land_embedded(events: list[Any], settings: Settings) -> list[tuple[Batch, li
         client.create_bucket(Bucket=EMBEDDED_BUCKET)
         results = [land(event, settings, lambda _: client, lambda: CLI_SECONDS) for event in events]
         for key in {landing_object.key for _, landed in results for landing_object in landed}:
-            path = OUTPUT / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(client.get_object(Bucket=EMBEDDED_BUCKET, Key=key)["Body"].read())
+            write_file(OUTPUT / key, client.get_object(Bucket=EMBEDDED_BUCKET, Key=key)["Body"].read())
     return results
+
+
+def write_file(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise PipelineError(f"cannot write {path}: {error.strerror}") from error
 
 
 def print_results(place: str, results: list[tuple[Batch, list[LandingObject]]]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import boto3
@@ -25,14 +26,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+@cache
+def shared_client() -> Any:
+    """Made once: a client costs more time than most tests."""
+    return boto3.client("s3")
+
+
 @pytest.fixture
 def s3() -> Iterator[Any]:
     """A client of moto's S3 with the empty bucket BUCKET; the handler's own client reaches the same."""
     with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(
-            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-        )
+        client = shared_client()
+        client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         lambda_function.s3_client.cache_clear()
         yield client
         lambda_function.s3_client.cache_clear()

@@ -47,7 +47,9 @@ def compact(value: Any) -> bytes:
 
 def pretty(unformatted: bytes) -> bytes:
     """The same envelope as DMS writes it with MessageFormat=json: a tab a level, a tab behind each colon."""
-    return json.dumps(json.loads(unformatted), ensure_ascii=False, indent="\t", separators=(",", ":\t")).encode()
+    return json.dumps(
+        json.loads(unformatted), ensure_ascii=False, indent="\t", separators=(",", ":\t")
+    ).encode()
 
 
 def record(payload: bytes, sequence_number: int | str = FIRST_SEQUENCE, shard: str = SHARD) -> dict[str, Any]:
@@ -100,3 +102,17 @@ def rows(client: Any, bucket: str, folder: str = "") -> list[dict[str, Any]]:
         if key.startswith(folder)
         for line in body.decode().splitlines()
     ]
+
+
+class MemoryS3:
+    """As much of an S3 client as a handler needs whose keys are all new."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, bytes] = {}
+
+    def put_object(self, Key: str, Body: bytes, **_: Any) -> None:
+        self.bodies[Key] = Body
+
+    def rows(self, folder: str) -> list[dict[str, Any]]:
+        bodies = [gzip.decompress(body) for key, body in self.bodies.items() if key.startswith(folder)]
+        return [json.loads(line) for body in bodies for line in body.split(b"\n")[:-1]]

@@ -1,0 +1,40 @@
+# Each target makes .venv by itself; it takes Python >= 3.11 with venv, and nothing else.
+.PHONY: run test lint bench zip
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+run: $(VENV)/tools
+	$(BIN)/python lambda_function.py
+
+test: $(VENV)/tools
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/tools
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+zip: $(VENV)/tools
+	PYTHON=$(BIN)/python ./deploy.sh --build-only
+
+bench: $(VENV)/peers
+	$(BIN)/python -m benchmarks.handler
+
+$(VENV)/tools: requirements.txt requirements-lambda.txt | $(VENV)/made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/peers: requirements-bench.txt $(VENV)/tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "error: it takes Python 3.11 or newer, found: $$($(PYTHON) --version 2>&1); try make PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "error: $(PYTHON) comes without venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
