@@ -783,7 +783,7 @@ def land_embedded(events: list[Any], settings: Settings) -> list[tuple[Batch, li
         client = boto3.client("s3", region_name="us-east-1", config=config)
         client.create_bucket(Bucket=EMBEDDED_BUCKET)
         results = [land(event, settings, lambda _: client, lambda: CLI_SECONDS) for event in events]
-        for key in {landing_object.key for _, landed in results for landing_object in landed}:
+        for key in sorted({landing_object.key for _, landed in results for landing_object in landed}):
             write_file(OUTPUT / key, client.get_object(Bucket=EMBEDDED_BUCKET, Key=key)["Body"].read())
     return results
 
