@@ -654,7 +654,7 @@ class Uploads:
 
 def why_failed(error: Any) -> str:
     """Code and advice; the library's own text stays out, for it may quote what was sent."""
-    response = getattr(error, "response", {})
+    response = getattr(error, "response", None) or {}  # a timeout has one too: None
     code = str(response.get("Error", {}).get("Code", type(error).__name__))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return code + (f" (HTTP {status})" if status else "") + ADVICE.get(code, "")

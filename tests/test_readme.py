@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 RUN_ELSEWHERE = {
+    "make lint": "CI runs it before the tests",
     "make test": "it runs this test",
     "make bench": "it takes minutes and is no test",
     "python3 -m venv .venv": "it makes what this test runs in",
