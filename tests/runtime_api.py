@@ -25,7 +25,6 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, Queue
-from types import TracebackType
 from typing import Any, Literal
 
 PAYLOAD_BYTES = 6 * 1024 * 1024  # of an event or an answer
@@ -76,6 +75,13 @@ class RuntimeApi(ThreadingHTTPServer):
         self.waiting = threading.Event()  # the process has asked for an event, or has ended
         self.request_id: str | None = None
         self.thread = threading.Thread(target=self.serve_forever, args=[POLL_SECONDS])
+
+    def __enter__(self) -> RuntimeApi:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         self.thread.start()
@@ -185,9 +191,7 @@ class ExecutionEnvironment:
     def __enter__(self) -> ExecutionEnvironment:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def watch(self) -> None:
@@ -199,12 +203,11 @@ class ExecutionEnvironment:
         body = json.dumps(event).encode()
         if len(body) > PAYLOAD_BYTES:
             raise ValueError(f"the event has {len(body)} bytes, Lambda takes {PAYLOAD_BYTES}")
-        started = time.monotonic()
-        if self.api.waiting.wait(INIT_SECONDS):
-            started = time.monotonic()
-            self.api.invocations.put(Invocation(body, time.time() + timeout_seconds))
-        else:
+        if not self.api.waiting.wait(INIT_SECONDS):
             timeout_seconds = 0
+        elif self.process.returncode is None:
+            self.api.invocations.put(Invocation(body, time.time() + timeout_seconds))
+        started = time.monotonic()
         try:
             outcome = self.api.outcomes.get(timeout=timeout_seconds)
         except Empty:

@@ -41,7 +41,7 @@ TOOLS = (
 )
 
 MOTO_UPDATE: Callable[..., dict[str, Any]] = LambdaFunction.update_function_code
-MOTO_PUBLISH: Callable[..., LambdaFunction] = LambdaStorage.publish_version
+MOTO_PUBLISH: Callable[..., Any] = LambdaStorage.publish_version
 
 Completed = subprocess.CompletedProcess[str]
 Deploy = Callable[..., Completed]
@@ -157,7 +157,7 @@ def publish_as_aws_does(storage: LambdaStorage, name: str, description: str = ""
     if versions and (versions[-1].code_sha_256, versions[-1].architectures) == code:
         return versions[-1]
     last_number = max((int(version.version) for version in versions), default=0)
-    published = MOTO_PUBLISH(storage, name, description)
+    published: LambdaFunction = MOTO_PUBLISH(storage, name, description)
     published.set_version(last_number + 1)
     return published
 

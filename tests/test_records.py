@@ -435,11 +435,15 @@ POISON = {
     "gzip": (gzip.compress(envelope()), "the payload is gzipped, not JSON"),
     "no-such-day": (
         envelope(commit_timestamp="2026-02-30T09:00:00Z"),
-        "a timestamp in metadata names a day that does not exist",
+        "a timestamp in metadata is malformed",
+    ),
+    "no-such-day-six-digits": (
+        envelope(timestamp="2026-02-30T09:00:00.000000Z"),
+        "a timestamp in metadata is malformed",
     ),
     "no-such-day-control": (
         envelope(record_type="control", commit_timestamp="2026-02-30T09:00:00Z"),
-        "a timestamp in metadata names a day that does not exist",
+        "a timestamp in metadata is malformed",
     ),
 } | {
     f"timestamp-{text}": (envelope(commit_timestamp=text), "a timestamp in metadata is malformed")
