@@ -21,7 +21,6 @@ https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html (event, retries, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -32,7 +31,6 @@ from base64 import b64encode
 from binascii import unhexlify
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -106,8 +104,7 @@ class PoisonRecord(Exception):
     """One record can't become a row; says why in words of ours, never with the record's content."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """The handler's settings; README's table explains them."""
 
     s3_bucket: str = ""
@@ -127,7 +124,7 @@ class Settings:
     @classmethod
     def keys(cls) -> dict[str, str]:
         """The environment's key of each field."""
-        return {name: name.upper() for name in cls.__dataclass_fields__}
+        return {name: name.upper() for name in cls.__struct_fields__}
 
     def _faults(self) -> Iterator[str]:
         if self.s3_bucket and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.s3_bucket):
@@ -218,15 +215,14 @@ class QuarantineRow(msgspec.Struct, gc=False):
 RESERVED_COLUMNS = {*Row.__struct_fields__, "cdc_date", "cdc_hour", "cdc_rescued"}
 
 
-@dataclass(slots=True, eq=False)
-class Group:
+class Group(msgspec.Struct, eq=False):
     """The rows of one future object, in stream order."""
 
     folder: str  # "changes/public/client/cdc_date=2026-03-01/cdc_hour=09/"
     shard_id: str
     first_sequence_number: str
-    new_rows: list[Row | ControlRow | QuarantineRow] = field(default_factory=list)
-    json_lines: list[bytes] = field(default_factory=list)  # of all rows before the new ones
+    new_rows: list[Row | ControlRow | QuarantineRow] = []
+    json_lines: list[bytes] = []  # of all rows before the new ones
     row_count: int = 0
     is_control: bool = False
 
@@ -240,12 +236,11 @@ class Group:
             self.new_rows.clear()
 
 
-@dataclass
-class Batch:
+class Batch(msgspec.Struct):
     """What an event holds, in groups."""
 
-    groups: dict[tuple[str, str], Group] = field(default_factory=dict)  # by shard and folder
-    routes: dict[tuple[str | None, ...], Group] = field(default_factory=dict)  # by shard, table, hour, ...
+    groups: dict[tuple[str, str], Group] = {}  # by shard and folder
+    routes: dict[tuple[str | None, ...], Group] = {}  # by shard, table, hour, ...
     stopped_at: str | None = None  # sequence number of the poison record that ON_POISON=stop waits for
 
     def rows_in(self, folder: str) -> int:
@@ -259,8 +254,7 @@ class Batch:
         return self.groups[key]
 
 
-@dataclass(frozen=True)
-class LandingObject:
+class LandingObject(msgspec.Struct, frozen=True):
     key: str
     body: bytes  # gzipped
     rows: int
@@ -788,6 +782,8 @@ def end_process(reason: str) -> NoReturn:
 
 
 def main(arguments: list[str]) -> int:
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="lambda_function.py",
         description="Runs the handler on events from files. With S3_BUCKET, in the environment or in .env, "
@@ -857,7 +853,7 @@ def land_embedded(events: list[Any], settings: Settings) -> list[tuple[Batch, li
     from botocore.config import Config
     from moto import mock_aws
 
-    settings = replace(settings, s3_bucket=EMBEDDED_BUCKET)
+    settings = msgspec.structs.replace(settings, s3_bucket=EMBEDDED_BUCKET)
     with mock_aws():
         os.environ.pop("AWS_PROFILE", None)  # of no use here, and an error where it is not configured
         config = Config(ignore_configured_endpoint_urls=True)

@@ -15,6 +15,7 @@ from provision.replication_task import (
     TablePattern,
     TaskDocumentError,
     added_tables,
+    identity,
     is_selected,
     like,
     mapped_tables,
@@ -74,8 +75,8 @@ def test_pattern_is_read(text: str, pattern: tuple[str, str]) -> None:
         ("public.*", "public.*: did you mean public.%? The wildcard is %"),
         (
             "bank.public.client",
-            "bank.public.client has 3 parts: did you mean public.client? PGDATABASE says which database, and a "
-            'dot in a name goes in quotes: bank."public.client"',
+            "bank.public.client has 3 parts: did you mean public.client? PGDATABASE says which database, and "
+            'a dot in a name goes in quotes: bank."public.client"',
         ),
         (
             "public.Client",
@@ -89,12 +90,13 @@ def test_pattern_is_read(text: str, pattern: tuple[str, str]) -> None:
         ('public."a', 'public."a has a quote without its partner; a quote in a name is written twice'),
         (
             'public."a%b"',
-            'public."a%b" has % in a name, which DMS reads as a wildcard and has no escape for: rename the table, '
-            "or select it by a pattern such as public.%",
+            'public."a%b" has % in a name, which DMS reads as a wildcard and has no escape for: rename the '
+            "table, or select it by a pattern such as public.%",
         ),
         (
             "public.awsdms_heartbeat",
-            "public.awsdms_heartbeat is a table that DMS makes for itself and is always excluded: leave it out",
+            "public.awsdms_heartbeat is a table that DMS makes for itself and is always excluded: "
+            "leave it out",
         ),
         (
             "pg_catalog.%",
@@ -169,7 +171,8 @@ GOLDEN = """\
 "rule-action": "map-record-to-record", "object-locator": {"schema-name": "public", "table-name": "log"}, \
 "mapping-parameters": {"partition-key-type": "schema-table"}}
 {"rule-type": "object-mapping", "rule-id": "508447311", "rule-name": "map508447311", \
-"rule-action": "map-record-to-record", "object-locator": {"schema-name": "sales", "table-name": "user_order"}, \
+"rule-action": "map-record-to-record", \
+"object-locator": {"schema-name": "sales", "table-name": "user_order"}, \
 "mapping-parameters": {"partition-key-type": "primary-key"}}
 """
 
@@ -268,6 +271,10 @@ def test_mappings_bad_beyond_two_megabytes() -> None:
     assert raised.value.faults == (
         "2,352,342 bytes of mappings, DMS takes 2,000,000: spread the tables over two tasks",
     )
+
+
+def test_rule_id_that_is_taken_gives_the_next_one() -> None:
+    assert identity("map", "public", "client", {"994127655"})["rule-id"] == "994127656"
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12).filter(
@@ -404,8 +411,8 @@ def test_settings_bad_are_told_all_at_once() -> None:
         task_settings(lob_max_size_kb=900, before_image_field="", load_threads=33, apply_threads=-1)
 
     assert raised.value.faults == (
-        "TargetMetadata.LobMaxSize is 900: write 700 or less; a message takes 1 MiB, escapes, other columns and "
-        "envelope included",
+        "TargetMetadata.LobMaxSize is 900: write 700 or less; a message takes 1 MiB, with escapes, other "
+        "columns and envelope",
         "TargetMetadata.ParallelLoadThreads is 33: write 32 or less",
         "TargetMetadata.ParallelApplyThreads is -1: write 0 or more",
         'BeforeImageSettings.FieldName is missing: write "before-image", or your BEFORE_IMAGE_FIELD',
@@ -489,8 +496,8 @@ def test_settings_as_aws_returns_them_have_no_faults() -> None:
         (
             "TargetMetadata",
             {"LobMaxSize": 1024},
-            "TargetMetadata.LobMaxSize is 1024: write 700 or less; a message takes 1 MiB, escapes, other columns "
-            "and envelope included",
+            "TargetMetadata.LobMaxSize is 1024: write 700 or less; a message takes 1 MiB, with escapes, "
+            "other columns and envelope",
         ),
         (
             "TargetMetadata",
@@ -545,7 +552,8 @@ def test_settings_as_aws_returns_them_have_no_faults() -> None:
         (
             "FullLoadSettings",
             {"StopTaskCachedChangesApplied": True},
-            "FullLoadSettings.StopTaskCachedChangesApplied is True: the task would end with the load: write false",
+            "FullLoadSettings.StopTaskCachedChangesApplied is True: the task would end with the load: "
+            "write false",
         ),
         (
             "Logging",
@@ -560,7 +568,8 @@ def test_settings_as_aws_returns_them_have_no_faults() -> None:
         (
             "ErrorBehavior",
             {"ApplyErrorDeletePolicy": "IGNORE_RECORD"},
-            "ErrorBehavior.ApplyErrorDeletePolicy is 'IGNORE_RECORD': rows would be lost unseen: write SUSPEND_TABLE",
+            "ErrorBehavior.ApplyErrorDeletePolicy is 'IGNORE_RECORD': rows would be lost unseen: "
+            "write SUSPEND_TABLE",
         ),
         (
             "ErrorBehavior",
@@ -618,7 +627,7 @@ LOB_RULE = {
 
 
 def changed(rule: int, **keys: Any) -> dict[str, Any]:
-    """SOUND with other values in one of its rules: 0 includes public.%, 1 excludes awsdms_%, 2 maps client."""
+    """SOUND with other values in a rule: 0 includes public.%, 1 excludes awsdms_%, 2 maps client."""
     document = copy.deepcopy(SOUND)
     for key, value in keys.items():
         document["rules"][rule][key.replace("_", "-")] = value
@@ -794,3 +803,39 @@ def test_before_image_rule_alone_has_no_faults() -> None:
     rule = {**RENAME, "rule-action": "add-before-image-columns"}
 
     assert mapping_faults(extended(rule), {"BeforeImageSettings": {"EnableBeforeImage": False}}) == []
+
+
+WORDS = st.sampled_from(
+    "rules rule-type rule-id rule-name rule-action object-locator schema-name table-name mapping-parameters "
+    "partition-key-type selection object-mapping transformation include explicit map-record-to-record 1 % public "
+    "TargetMetadata LobMaxSize SupportLobs ErrorBehavior DataErrorPolicy ParallelLoadThreads "
+    "BeforeImageSettings EnableBeforeImage Logging LogComponents".split()
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=6),
+    max_leaves=20,
+)
+RULES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "rule-type": st.sampled_from(["selection", "object-mapping", "table-settings"]) | JSON,
+            "rule-id": st.just("1") | JSON,
+            "rule-name": st.just("a") | JSON,
+            "object-locator": st.just(located("public", "client")) | JSON,
+        },
+        optional={
+            "rule-action": st.sampled_from(["include", "exclude", "map-record-to-record"]) | JSON,
+            "mapping-parameters": JSON,
+        },
+    )
+    | JSON,
+    max_size=4,
+)
+
+
+@given(JSON | st.builds(lambda rules: {"rules": rules}, RULES), JSON)
+def test_no_document_is_too_odd_for_the_validators(document: Any, settings: Any) -> None:
+    faults = mapping_faults(document, settings if isinstance(settings, dict) else None)
+
+    assert all(isinstance(fault, str) and fault for fault in [*faults, *task_setting_faults(settings)])
