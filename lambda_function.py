@@ -34,7 +34,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 from isal import isal_zlib
@@ -50,7 +50,7 @@ SEQUENCE_DIGITS = 56  # sequence numbers are padded to this, so that their text 
 KPL_MAGIC, GZIP_MAGIC = b"\xf3\x89\x9a\xc2", b"\x1f\x8b"
 UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]|\A\.+|\.+\Z")
 LOG_LEVELS = ("INFO", "WARNING", "ERROR")
-CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
+NEW = {"IfNoneMatch": "*"}
 ADVICE = {
     "AccessDenied": ": allow s3:PutObject and s3:GetObject on this key, and the use of the bucket's KMS key",
     "NoSuchBucket": ": create it, or correct S3_BUCKET",
@@ -59,7 +59,8 @@ ADVICE = {
     "ExpiredToken": ": renew the AWS credentials",
     "InvalidAccessKeyId": ": correct the AWS credentials",
     "EndpointConnectionError": ": check the network, the region and AWS_ENDPOINT_URL_S3",
-    "PermanentRedirect": ": the bucket is in another region: set AWS_REGION to it",
+    "PermanentRedirect": ": the bucket is in another region: set AWS_DEFAULT_REGION to it",
+    "InvalidRange": ": an object that is not of this pipeline has this key: move it away",
 }
 SAMPLE_EVENT = "test-input/kinesis_test_input.json"
 OUTPUT = Path("output")
@@ -143,7 +144,9 @@ class KinesisPart(msgspec.Struct, gc=False):
     partition_key: str = msgspec.field(name="partitionKey")
     sequence_number: str = msgspec.field(name="sequenceNumber")
     payload: bytes = msgspec.field(name="data")  # decoded from base64
-    arrived_at: float = msgspec.field(name="approximateArrivalTimestamp")  # seconds since 1970-01-01 UTC
+    arrived_at: Annotated[float, msgspec.Meta(ge=0, lt=253402300800)] = msgspec.field(
+        name="approximateArrivalTimestamp"  # seconds since 1970-01-01 UTC, before the year 10000
+    )
 
 
 class KinesisRecord(msgspec.Struct, gc=False):
@@ -255,9 +258,20 @@ class Batch(msgspec.Struct):
 
 
 class LandingObject(msgspec.Struct, frozen=True):
+    """An object to be written."""
+
     key: str
-    body: bytes  # gzipped
+    json_lines: list[bytes]
     rows: int
+
+
+class LandedObject(msgspec.Struct, frozen=True):
+    """An object that was written."""
+
+    key: str
+    rows: int
+    size_bytes: int
+    generation: int  # 0 when it was new
 
 
 encode_lines = msgspec.json.Encoder().encode_lines
@@ -283,7 +297,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, list[dict[str, str]]]:
 
 def land(
     event: Any, settings: Settings, client_for: Callable[[int], Any], seconds_left: Callable[[], float]
-) -> tuple[Batch, list[LandingObject]]:
+) -> tuple[Batch, list[LandedObject]]:
     """Reads all, writes all, reports; client_for makes an S3 client of so many seconds an attempt."""
     started = time.monotonic()
     records = event_records(event)
@@ -302,8 +316,8 @@ def land(
         quarantined=batch.rows_in("quarantine/"),
         stopped_at=batch.stopped_at,
         objects=len(landed),
-        rewritten=uploads.rewritten,
-        bytes=sum(len(landing_object.body) for landing_object in landed),
+        rewritten=sum(landed_object.generation > 0 for landed_object in landed),
+        bytes=sum(landed_object.size_bytes for landed_object in landed),
         seconds=round(time.monotonic() - started, 3),
         lag_seconds=round(time.time() - records[0]["kinesis"]["approximateArrivalTimestamp"], 3),
     )
@@ -339,9 +353,14 @@ def read_batch(records: list[Any], settings: Settings) -> Batch:
 def decode_records(records: list[Any], first_index: int) -> list[KinesisRecord]:
     """The records with their base64 decoded. Raises EventError for what did not come from Kinesis."""
     try:
-        return msgspec.convert(records, list[KinesisRecord])
+        decoded = msgspec.convert(records, list[KinesisRecord])
     except (msgspec.ValidationError, UnicodeEncodeError):
-        return [decode_record(record, first_index + i) for i, record in enumerate(records)]
+        decoded = [decode_record(record, first_index + i) for i, record in enumerate(records)]
+    digits = "".join([record.kinesis.sequence_number for record in decoded])
+    names = "".join([record.event_id + record.stream_arn for record in decoded])
+    if not (digits.isascii() and digits.isdigit() and names.isascii()):
+        raise EventError("expected sequence numbers of digits, and ASCII in eventID and eventSourceARN")
+    return decoded
 
 
 def decode_record(record: Any, index: int) -> KinesisRecord:
@@ -362,15 +381,17 @@ def decode_record(record: Any, index: int) -> KinesisRecord:
 
 @lru_cache(maxsize=1)
 def envelope_decoder(before_image_field: str) -> EnvelopeDecoder:
-    """A decoder of payloads to (metadata, data, before), the last two as the bytes that DMS wrote."""
+    """A decoder of payloads to (metadata, data, before, control), all but the first as DMS wrote them."""
     envelope = msgspec.defstruct(
         "Envelope",
         [
             ("data", msgspec.Raw, msgspec.Raw(b"null")),
             ("before", msgspec.Raw, msgspec.field(name=before_image_field, default=msgspec.Raw(b"null"))),
+            ("control", msgspec.Raw, msgspec.Raw(b"null")),
             ("metadata", Metadata),
         ],
         kw_only=True,
+        forbid_unknown_fields=True,  # a row would not show them; a before image of another name is one
         gc=False,
     )
     return msgspec.json.Decoder(envelope).decode
@@ -455,7 +476,7 @@ def read_envelopes(records: list[KinesisRecord], decode_envelope: EnvelopeDecode
         if not text.isascii():
             text.decode()  # the decoder does not check text that it leaves as it is
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise PoisonRecord(why_unreadable(payloads[0])) from None
+        raise PoisonRecord(why_unreadable(payloads[0]) if len(payloads) == 1 else "") from None
     metadatas = [envelope.metadata for envelope in envelopes]
     timestamps = [metadata.timestamp for metadata in metadatas]
     timestamps += [at for metadata in metadatas if (at := metadata.commit_timestamp) is not None]
@@ -519,11 +540,20 @@ def row_tail(envelope: Any) -> msgspec.Raw:
 
 
 def check_columns(envelopes: list[Any]) -> None:
-    """Raises PoisonRecord when a table has a column with a name of ours."""
+    """Raises PoisonRecord when a user's table has a column with a name of ours."""
     for envelope in envelopes:
-        columns = msgspec.json.decode(envelope.data, type=dict[str, msgspec.Raw]).keys()
+        if goes_to_control(envelope.metadata.record_type, envelope.metadata.table_name):
+            continue
+        try:
+            columns = msgspec.json.decode(envelope.data, type=dict[str, msgspec.Raw]).keys()
+        except RecursionError:  # the stack is deeper here than where the envelope was decoded
+            raise PoisonRecord("the payload is JSON nested too deep") from None
         if taken := sorted(RESERVED_COLUMNS & columns):
             raise PoisonRecord(f"the table has a column with a reserved name: {', '.join(taken)}")
+
+
+def goes_to_control(record_type: str, table: str | None) -> bool:
+    return record_type == "control" or (table is not None and table.startswith("awsdms_"))
 
 
 def groups_of(batch: Batch, records: list[KinesisRecord], metadatas: list[Metadata]) -> list[Group]:
@@ -549,7 +579,7 @@ def groups_of(batch: Batch, records: list[KinesisRecord], metadatas: list[Metada
 
 def folder_of(record_type: str, schema: str | None, table: str | None, hour: str) -> str:
     """The folder of a record of the hour, "2026-03-01T09". Raises PoisonRecord when there can be none."""
-    if record_type == "control" or (table is not None and table.startswith("awsdms_")):
+    if goes_to_control(record_type, table):
         return f"control/cdc_date={hour[:10]}/"
     if not schema or not table:
         raise PoisonRecord("schema-name or table-name is missing or empty")
@@ -606,22 +636,25 @@ def why_unreadable(payload: bytes) -> str:
         return "the payload is an aggregate of the Kinesis Producer Library, not one envelope"
     if payload.startswith(GZIP_MAGIC):
         return "the payload is gzipped, not JSON"
+    reason = "the payload is not JSON"
     try:
         payload.decode()
-        envelope = msgspec.json.decode(payload)
+        msgspec.json.decode(payload, type=msgspec.Raw)
+        reason = "the payload is JSON, but not an object"
+        envelope = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+        reason = "the envelope has no metadata object"
+        metadata = msgspec.json.decode(envelope["metadata"], type=dict[str, msgspec.Raw])
+        reason = "the record-type in metadata is neither data nor control"
+        msgspec.json.decode(metadata["record-type"], type=Literal["data", "control"])
+        reason = "a key in metadata is missing or of the wrong type"
+        msgspec.json.decode(envelope["metadata"], type=Metadata)
     except UnicodeDecodeError:
         return "the payload is not UTF-8"
     except RecursionError:
         return "the payload is JSON nested too deep"
-    except msgspec.DecodeError:
-        return "the payload is not JSON"
-    if not isinstance(envelope, dict):
-        return "the payload is JSON, but not an object"
-    if not isinstance(envelope.get("metadata"), dict):
-        return "the envelope has no metadata object"
-    if envelope["metadata"].get("record-type") not in ("data", "control"):
-        return "the record-type in metadata is neither data nor control"
-    return "a key in metadata is missing or of the wrong type"
+    except (msgspec.DecodeError, KeyError):
+        return reason
+    return "the envelope has an unknown key: is BEFORE_IMAGE_FIELD the FieldName of the task?"
 
 
 def without_line_breaks(json_text: bytes | msgspec.Raw) -> bytes:
@@ -630,11 +663,19 @@ def without_line_breaks(json_text: bytes | msgspec.Raw) -> bytes:
 
 
 def landing_objects(batch: Batch, prefix: str) -> Iterator[LandingObject]:
-    """The object of each group, compressed as it is asked for; the same rows give the same bytes."""
+    """The object that each group becomes."""
     for group in batch.groups.values():
         name = f"{escape(group.shard_id)}-{group.first_sequence_number.zfill(SEQUENCE_DIGITS)}.jsonl.gz"
-        body = isal_zlib.compress(b"".join(group.json_lines), 1, wbits=31)
-        yield LandingObject(f"{prefix}{group.folder}{name}", body, group.row_count)
+        yield LandingObject(f"{prefix}{group.folder}{name}", group.json_lines, group.row_count)
+
+
+def gzipped(json_lines: list[bytes]) -> bytes:
+    """The lines in gzip, without a time: the same lines give the same bytes.
+
+    Called in the thread of an upload: on x86, isal leaves a thread's vector registers in a state in which
+    Python runs a fifth slower, so it must not be the thread that reads the next batch.
+    """
+    return isal_zlib.compress(b"".join(json_lines), 1, wbits=31)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -658,49 +699,50 @@ class Uploads:
         self.bucket = bucket
         self.put_seconds = UPLOAD_ATTEMPTS * attempt_seconds + BACKOFF_SECONDS
         self.seconds_left = seconds_left
-        self.rewritten = 0
 
-    def put_all(self, objects: Iterable[LandingObject]) -> list[LandingObject]:
+    def put_all(self, objects: Iterable[LandingObject]) -> list[LandedObject]:
         """The objects, all written. Raises UploadError when one was not, after the last upload has ended."""
-        landed: list[LandingObject] = []
-        uploads: list[Future[int]] = []
+        keys: dict[Future[LandedObject], str] = {}
         pool = ThreadPoolExecutor(UPLOAD_THREADS)
         try:
             for landing_object in objects:
-                landed.append(landing_object)
-                uploads.append(pool.submit(self.put, landing_object))
-            wait(uploads, self.seconds_left() - ANSWER_SECONDS, FIRST_EXCEPTION)
+                keys[pool.submit(self.put, landing_object)] = landing_object.key
+            wait(keys, self.seconds_left() - ANSWER_SECONDS, FIRST_EXCEPTION)
         finally:
-            started = [upload for upload in uploads if not upload.cancel()]
-            if wait(started, max(0, self.seconds_left() - ANSWER_SECONDS)).not_done:
-                end_process(f"an upload to s3://{self.bucket} did not end in time: ending the process")
+            begun = [upload for upload in keys if not upload.cancel()]
+            for upload in wait(begun, max(0, self.seconds_left() - ANSWER_SECONDS)).not_done:
+                end_process(self.failure(keys[upload], "it did not end in time: ending the process"))
             pool.shutdown()
-        self.rewritten = sum(upload.result() > 0 for upload in started)
-        if len(started) < len(uploads):
-            late = len(uploads) - len(started)
-            raise UploadError(f"{late} uploads to s3://{self.bucket} could not begin in time")
+        landed = [upload.result() for upload in begun]
+        for upload in keys.keys() - set(begun):
+            raise UploadError(self.failure(keys[upload], "there was no time left to begin"))
         return landed
 
-    def put(self, landing_object: LandingObject) -> int:
-        """The generation written: 0 for a new object. Raises UploadError."""
+    def put(self, landing_object: LandingObject) -> LandedObject:
+        """What was written. Raises UploadError."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        address = {"Bucket": self.bucket, "Key": landing_object.key}
-        generation, condition = 0, {"IfNoneMatch": "*"}
+        key, body = landing_object.key, gzipped(landing_object.json_lines)
+        address = {"Bucket": self.bucket, "Key": key}
+        generation, condition = 0, NEW
         try:
             for _ in range(CONFLICT_ROUNDS):
-                self.check_time(landing_object.key)
-                body = landing_object.body[:4] + generation.to_bytes(4, "little") + landing_object.body[8:]
+                self.check_time(key)
+                body = body[:4] + generation.to_bytes(4, "little") + body[8:]
                 try:
                     self.client.put_object(**address, Body=body, ContentType="application/gzip", **condition)
-                    return generation
+                    return LandedObject(key, landing_object.rows, len(body), generation)
                 except ClientError as error:
-                    if error.response["Error"]["Code"] not in CONFLICTS:
+                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                    if status == 412:  # there is an object, or another one than we saw
+                        generation, condition = self.next_generation(address)
+                    elif status == 404 and condition != NEW:  # it is gone
+                        generation, condition = 0, NEW
+                    elif status != 409:  # somebody else is writing it just now: the same again
                         raise
-                generation, condition = self.next_generation(address)
         except (ClientError, BotoCoreError) as error:
-            raise UploadError(self.failure(landing_object.key, why_failed(error))) from error
-        raise UploadError(self.failure(landing_object.key, "others keep writing it too"))
+            raise UploadError(self.failure(key, why_failed(error))) from error
+        raise UploadError(self.failure(key, "others keep writing it too"))
 
     def failure(self, key: str, reason: str) -> str:
         return f"cannot write s3://{self.bucket}/{key}: {reason}"
@@ -715,7 +757,7 @@ class Uploads:
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchKey":
                 raise
-            return 0, {"IfNoneMatch": "*"}
+            return 0, NEW
         generation = int.from_bytes(found["Body"].read(), "little") + 1
         return generation % 2**32, {"IfMatch": found["ETag"]}
 
@@ -723,7 +765,7 @@ class Uploads:
         """Raises UploadError unless a request that fails as slowly as it can would still end in time."""
         left, needed = self.seconds_left(), self.put_seconds + ANSWER_SECONDS
         if left < needed:
-            reason = f"{left:.1f} s are left and it may take {needed}: give the function a timeout of 120 s"
+            reason = f"{left:.1f} s are left and it may take {needed}: a longer timeout or more memory helps"
             raise UploadError(self.failure(key, reason))
 
 
@@ -756,7 +798,7 @@ def s3_client(attempt_seconds: int) -> Any:
     )
     try:
         return boto3.client("s3", config=config)
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
         raise UploadError(f"cannot make a client for S3: {error}") from error
 
 
@@ -797,7 +839,7 @@ def main(arguments: list[str]) -> int:
         events = [read_event(path) for path in options.event or [Path(__file__).parent / SAMPLE_EVENT]]
         if settings.s3_bucket:
             place = f"s3://{settings.s3_bucket}"
-            results = [land(event, settings, s3_client, lambda: CLI_SECONDS) for event in events]
+            results = land_all(events, settings, s3_client)
         else:
             place = str(OUTPUT)
             results = land_embedded(events, settings)
@@ -815,11 +857,21 @@ def main(arguments: list[str]) -> int:
 def read_settings(dotenv_file: Path) -> Settings:
     """Settings of the environment and, below it, of .env; sets AWS_* for boto3. Raises SettingsError."""
     from difflib import get_close_matches
+    from io import StringIO
 
     from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
-    known, faults = list(Settings.keys().values()), []
-    for key, value in dotenv_values(dotenv_file).items():
+    known = list(Settings.keys().values())
+    try:
+        text = dotenv_file.read_text(encoding="utf-8") if dotenv_file.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings: {dotenv_file} can't be read: {type(error).__name__}") from error
+    unreadable = [binding.original.line for binding in parse_stream(StringIO(text)) if binding.error]
+    if unreadable:
+        raise SettingsError(f"settings: line {unreadable[0]} of {dotenv_file} can't be read: write KEY=value")
+    faults = []
+    for key, value in dotenv_values(stream=StringIO(text)).items():
         if key not in known and not key.startswith("AWS_"):
             nearest = get_close_matches(key, known, 1)
             advice = f"did you mean {nearest[0]}?" if nearest else "remove it"
@@ -847,7 +899,19 @@ def read_event(path: Path) -> Any:
     raise EventError(f"{path}: {fault}; a sample is {SAMPLE_EVENT}") from None
 
 
-def land_embedded(events: list[Any], settings: Settings) -> list[tuple[Batch, list[LandingObject]]]:
+def land_all(
+    events: list[Any], settings: Settings, client_for: Callable[[int], Any]
+) -> list[tuple[Batch, list[LandedObject]]]:
+    """Lands one event after the other, up to one that stops at a poison record."""
+    results = []
+    for event in events:
+        results.append(land(event, settings, client_for, lambda: CLI_SECONDS))
+        if results[-1][0].stopped_at:
+            break
+    return results
+
+
+def land_embedded(events: list[Any], settings: Settings) -> list[tuple[Batch, list[LandedObject]]]:
     """Lands the events in an S3 inside this process, and copies its objects to files under OUTPUT."""
     import boto3
     from botocore.config import Config
@@ -859,8 +923,8 @@ def land_embedded(events: list[Any], settings: Settings) -> list[tuple[Batch, li
         config = Config(ignore_configured_endpoint_urls=True)
         client = boto3.client("s3", region_name="us-east-1", config=config)
         client.create_bucket(Bucket=EMBEDDED_BUCKET)
-        results = [land(event, settings, lambda _: client, lambda: CLI_SECONDS) for event in events]
-        for key in sorted({landing_object.key for _, landed in results for landing_object in landed}):
+        results = land_all(events, settings, lambda _: client)
+        for key in sorted({landed_object.key for _, landed in results for landed_object in landed}):
             write_file(OUTPUT / key, client.get_object(Bucket=EMBEDDED_BUCKET, Key=key)["Body"].read())
     return results
 
@@ -873,13 +937,13 @@ def write_file(path: Path, content: bytes) -> None:
         raise PipelineError(f"cannot write {path}: {error.strerror}") from error
 
 
-def print_results(place: str, results: list[tuple[Batch, list[LandingObject]]]) -> None:
+def print_results(place: str, results: list[tuple[Batch, list[LandedObject]]]) -> None:
     """A table of the objects, then totals."""
-    landed = [landing_object for _, objects in results for landing_object in objects]
-    width = max((len(landing_object.key) for landing_object in landed), default=0)
+    landed = [landed_object for _, objects in results for landed_object in objects]
+    width = max((len(landed_object.key) for landed_object in landed), default=0)
     print(f"{'object in ' + place:{width}}  rows  bytes")
-    for landing_object in sorted(landed, key=lambda landing_object: landing_object.key):
-        print(f"{landing_object.key:{width}}  {landing_object.rows:4}  {len(landing_object.body):5}")
+    for landed_object in sorted(landed, key=lambda landed_object: landed_object.key):
+        print(f"{landed_object.key:{width}}  {landed_object.rows:4}  {landed_object.size_bytes:5}")
     folders = ("changes/", "control/", "quarantine/")
     rows, control, quarantined = (sum(batch.rows_in(folder) for batch, _ in results) for folder in folders)
     print(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -8,6 +10,7 @@ import boto3
 import pytest
 from events import Context
 from moto import mock_aws
+from moto.server import ThreadedMotoServer
 
 import lambda_function
 
@@ -18,8 +21,11 @@ SETTINGS = ("S3_BUCKET", "S3_PREFIX", "ON_POISON", "BEFORE_IMAGE_FIELD", "LOG_LE
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting and no AWS configuration of the machine reaches a test."""
-    for key in (*SETTINGS, "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(key, raising=False)
+    for key in os.environ:
+        if key in SETTINGS or key.startswith("AWS_"):
+            monkeypatch.delenv(key)
+    for key in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(key, os.devnull)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -53,3 +59,17 @@ def handle(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         return lambda_function.lambda_handler(event, context or Context())
 
     return call
+
+
+@pytest.fixture(scope="module")
+def moto_url() -> Iterator[str]:
+    """A moto server on the loopback; its state is the process's, and its Lambda starts no containers."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    config = f"{url}/moto-api/config"
+    urllib.request.urlopen(config, data=b'{"lambda": {"use_docker": false}}').close()
+    yield url
+    urllib.request.urlopen(config, data=b'{"lambda": {"use_docker": true}}').close()
+    server.stop()

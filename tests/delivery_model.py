@@ -52,7 +52,7 @@ FIRST_SEQUENCE = 49661234567890123456789012345678901234567890123456000002
 QUARANTINE = "quarantine/cdc_date=2026-03-01/"  # the day on which the records of tests/events.py arrived
 SENDS = 3  # of one request, as botocore sends it again after a timeout or an HTTP 5xx
 MAX_INVOCATIONS = 300  # more than any schedule needs
-GATE_SECONDS = 3.0
+GATE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from events import Context, envelope, event
-from moto.server import ThreadedMotoServer
 
 import lambda_function
 from lambda_function import Settings, SettingsError
@@ -41,15 +39,6 @@ def error_line(result: subprocess.CompletedProcess[str]) -> str:
     assert (result.returncode, result.stdout) == (1, "")
     [line] = result.stderr.splitlines()
     return line
-
-
-@pytest.fixture
-def moto_url() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def test_without_a_bucket_objects_are_left_as_files(tmp_path: Path) -> None:
@@ -87,7 +76,7 @@ def test_several_events_add_up(tmp_path: Path) -> None:
 def test_with_a_bucket_objects_are_written_to_it(tmp_path: Path, moto_url: str) -> None:
     client = boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")
     client.create_bucket(Bucket="lending")
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_REGION": "us-east-1"}
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
     settings = {"S3_BUCKET": "lending", "S3_PREFIX": "raw/", "AWS_ENDPOINT_URL_S3": moto_url, **keys}
     (tmp_path / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     result = run(tmp_path)
@@ -109,6 +98,29 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 
     assert result.returncode == 0
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["environment"]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"S3 BUCKET = x\n", "line 1 of .env can't be read: write KEY=value"),
+        (b'LOG_LEVEL=INFO\nS3_BUCKET="unclosed\n', "line 2 of .env can't be read: write KEY=value"),
+        (b"S3_BUCKET=\xff\n", ".env can't be read: UnicodeDecodeError"),
+    ],
+    ids=["no-key", "unclosed", "not-utf8"],
+)
+def test_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes, fault: str) -> None:
+    (tmp_path / ".env").write_bytes(content)
+
+    assert error_line(run(tmp_path)) == f"error: settings: {fault}"
+
+
+def test_stop_leaves_later_events_alone(tmp_path: Path) -> None:
+    files = [str(ROOT / "test-input/poison.json"), str(ROOT / "test-input/minimal.json")]
+    result = run(tmp_path, *files, ON_POISON="stop")
+
+    assert result.returncode == 1
+    assert "1 rows, 0 control records, 0 quarantined records in 1 objects" in result.stdout
 
 
 def test_stop_is_said_and_is_no_success(tmp_path: Path) -> None:
@@ -166,7 +178,7 @@ def test_event_of_another_service_is_one_line(tmp_path: Path) -> None:
 
 
 def test_faults_of_settings_are_reported_at_once(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("S3_BUKET=x\nLOG_LEVEL\nTABLES=x\nAWS_REGION=eu-west-1\n")
+    (tmp_path / ".env").write_text("S3_BUKET=x\nLOG_LEVEL\nTABLES=x\nAWS_DEFAULT_REGION=eu-west-1\n")
     result = run(tmp_path, ON_POISON="explode", S3_PREFIX="/raw")
 
     assert error_line(result) == (
@@ -178,7 +190,7 @@ def test_faults_of_settings_are_reported_at_once(tmp_path: Path) -> None:
     )
 
 
-BUCKET = {"S3_BUCKET": "lending", "AWS_REGION": "us-east-1"}
+BUCKET = {"S3_BUCKET": "lending", "AWS_DEFAULT_REGION": "us-east-1"}
 KEYS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "sekret-key"}
 
 
@@ -191,8 +203,9 @@ KEYS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "sekret-key"}
             "EndpointConnectionError: check the network, the region and AWS_ENDPOINT_URL_S3",
         ),
         (BUCKET | {"AWS_PROFILE": "missing"}, "The config profile (missing) could not be found"),
+        (BUCKET | KEYS | {"AWS_ENDPOINT_URL_S3": "localhost:5555"}, "Invalid endpoint: localhost:5555"),
     ],
-    ids=["no-credentials", "no-endpoint", "no-profile"],
+    ids=["no-credentials", "no-endpoint", "no-profile", "no-url"],
 )
 def test_aws_out_of_reach_is_one_line(tmp_path: Path, environment: dict[str, str], reason: str) -> None:
     line = error_line(run(tmp_path, **environment))

@@ -20,7 +20,7 @@ from hypothesis import Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
 import lambda_function
-from lambda_function import LandingObject, UploadError, Uploads
+from lambda_function import LandedObject, LandingObject, UploadError, Uploads, gzipped
 
 SCHEDULES = int(os.environ.get("DELIVERY_SCHEDULES") or 2100)
 SEED = int(os.environ.get("DELIVERY_SEED") or SystemRandom().randrange(2**32))
@@ -169,15 +169,17 @@ def test_model_of_s3_answers_as_moto(
 class SameContentIsDone(Uploads):
     """Takes an object of the same rows for its own; generations are not counted."""
 
-    def put(self, landing_object: LandingObject) -> int:
+    def put(self, landing_object: LandingObject) -> LandedObject:
         address = {"Bucket": self.bucket, "Key": landing_object.key}
         condition = {"IfNoneMatch": "*"}
         for _ in range(5):
             try:
-                self.client.put_object(**address, Body=landing_object.body, ContentType="", **condition)
-                return 0
+                self.client.put_object(
+                    **address, Body=gzipped(landing_object.json_lines), ContentType="", **condition
+                )
+                return LandedObject(landing_object.key, landing_object.rows, 0, 0)
             except ClientError as error:
-                if error.response["Error"]["Code"] not in lambda_function.CONFLICTS:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (404, 409, 412):
                     raise UploadError from error
             except BotoCoreError as error:
                 raise UploadError from error
@@ -185,8 +187,8 @@ class SameContentIsDone(Uploads):
                 found = self.client.get_object(**address)
             except (ClientError, BotoCoreError) as error:
                 raise UploadError from error
-            if found["Body"].read() == landing_object.body:
-                return 0
+            if found["Body"].read() == gzipped(landing_object.json_lines):
+                return LandedObject(landing_object.key, landing_object.rows, 0, 0)
             condition = {"IfMatch": found["ETag"]}
         raise UploadError
 
@@ -208,23 +210,23 @@ class NoIfMatch(Uploads):
 class NoIfNoneMatch(Uploads):
     """Writes without a condition."""
 
-    def put(self, landing_object: LandingObject) -> int:
+    def put(self, landing_object: LandingObject) -> LandedObject:
         address = {"Bucket": self.bucket, "Key": landing_object.key}
         try:
-            self.client.put_object(**address, Body=landing_object.body, ContentType="")
+            self.client.put_object(**address, Body=gzipped(landing_object.json_lines), ContentType="")
         except (ClientError, BotoCoreError) as error:
             raise UploadError from error
-        return 0
+        return LandedObject(landing_object.key, landing_object.rows, 0, 0)
 
 
 class HidesFailure(Uploads):
     """Answers success although a PUT failed."""
 
-    def put(self, landing_object: LandingObject) -> int:
+    def put(self, landing_object: LandingObject) -> LandedObject:
         try:
             return super().put(landing_object)
         except UploadError:
-            return 0
+            return LandedObject(landing_object.key, landing_object.rows, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ import boto3
 import pytest
 from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaBackend, LambdaFunction, LambdaStorage
-from moto.server import ThreadedMotoServer
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -98,18 +97,6 @@ def zips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         assert (completed.returncode, completed.stderr) == (0, "")
         built[arch] = tree / "build/lambda.zip"
     return built
-
-
-@pytest.fixture(scope="module")
-def moto_url() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    post(f"{url}/moto-api/config", {"lambda": {"use_docker": False}})
-    yield url
-    post(f"{url}/moto-api/config", {"lambda": {"use_docker": True}})
-    server.stop()
 
 
 def post(url: str, document: Any = None) -> None:

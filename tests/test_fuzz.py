@@ -19,12 +19,12 @@ import lambda_function
 SETTINGS = lambda_function.Settings(s3_bucket="landing")
 
 
-def land(payloads: list[bytes], **changes: str) -> tuple[MemoryS3, str]:
+def land(payloads: list[bytes], first: int = 1, **changes: str) -> tuple[MemoryS3, str]:
     """What the payloads become in an S3 that never fails, and what was logged."""
     client, log = MemoryS3(), StringIO()
     with redirect_stderr(log):
         lambda_function.land(
-            event(*payloads, first=1),
+            event(*payloads, first=first),
             lambda_function.Settings(s3_bucket="landing", **changes),
             lambda _: client,
             lambda: 120,
@@ -104,6 +104,21 @@ def test_promise_1_whatever_a_payload_holds_it_lands_once(payloads: list[bytes])
     client, _ = land(payloads)
 
     assert_exact(client, payloads)
+
+
+@given(st.lists(payload_strategy | rows.map(lambda row: envelope(row)), min_size=2, max_size=10))
+@settings(max_examples=700, deadline=None)
+def test_promise_2_neighbours_do_not_change_what_becomes_of_a_record(payloads: list[bytes]) -> None:
+    """Records are read many at a time, in several ways; each way has to give the same."""
+    together, _ = land(payloads)
+    alone: dict[str, list[dict[str, Any]]] = {}
+    for i, payload in enumerate(payloads):
+        client, _ = land([payload], first=1 + i)
+        for folder in ("changes", "control", "quarantine"):
+            alone.setdefault(folder, []).extend(client.rows(f"{folder}/"))
+    for folder, expected in alone.items():
+        found = sorted(together.rows(f"{folder}/"), key=lambda row: row["cdc_sequence_number"])
+        assert found == expected
 
 
 @given(st.lists(rows, min_size=1, max_size=6), st.data())

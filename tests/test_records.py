@@ -179,9 +179,17 @@ def test_before_image_is_a_column(s3: Any, handle: Handle, before: bytes, expect
 
 def test_before_image_has_the_name_of_the_setting(s3: Any, handle: Handle) -> None:
     payload = envelope(before={"id": 7})
-    handle(event(payload.replace(b"before-image", b"vorher"), payload), BEFORE_IMAGE_FIELD="vorher")
+    handle(event(payload.replace(b"before-image", b"vorher")), BEFORE_IMAGE_FIELD="vorher")
 
-    assert [row["cdc_before"] for row in rows(s3, BUCKET, "changes/")] == [{"id": 7}, None]
+    assert [row["cdc_before"] for row in rows(s3, BUCKET, "changes/")] == [{"id": 7}]
+
+
+def test_before_image_under_another_name_than_the_setting_is_not_lost(s3: Any, handle: Handle) -> None:
+    handle(event(envelope(before={"id": 7})), BEFORE_IMAGE_FIELD="vorher")
+
+    assert reasons(s3) == [
+        "the envelope has an unknown key: is BEFORE_IMAGE_FIELD the FieldName of the task?"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +200,11 @@ def test_before_image_has_the_name_of_the_setting(s3: Any, handle: Handle) -> No
         ("00000000/00000001.1.00000000/00000001", 1),
         ("FFFFFFFF/FFFFFFFF.1.FFFFFFFF/FFFFFFFF", 2**64 - 1),
         ("not a position", None),
+        ("+0000002/7C007178.3.00000002/7C007178", None),
+        ("0000_002/7C007178.3.00000002/7C007178", None),
+        ("\u06600000002/7C007178.3.00000002/7C007178", None),
+        ("00000002/7C0071é.33.00000002/7C007178", None),
+        ("0/7C007178.3.0/7C007178", None),
         ("0000000Z/7C007178.3.00000002/7C007178", None),
         ("", None),
         (None, None),
@@ -552,6 +565,39 @@ def test_reserved_columns_are_the_thirteen_of_the_contract() -> None:
     ]
 
 
+@pytest.mark.parametrize("space", [b"", b" "], ids=["plain", "spaced"])
+def test_promise_5_nesting_at_the_edge_of_the_stack_never_raises(
+    s3: Any, handle: Handle, space: bytes
+) -> None:
+    depths = range(900, 1010)
+    payloads = [
+        envelope(b"{" + space + b'"\\u0061":' + b"[" * depth + b"]" * depth + b"}") for depth in depths
+    ]
+    handle(event(*payloads))
+
+    lines = [line for body in objects(s3, BUCKET).values() for line in body.splitlines()]
+    assert len(lines) == len(payloads)
+    assert set(reasons(s3)) <= {"the payload is JSON nested too deep"}
+
+
+CONTROL_WITH_OUR_NAME = envelope({"cdc_lsn": 1}, record_type="control")
+OWN_WITH_OUR_NAME = envelope({"cdc_lsn": 1}, table_name="awsdms_status")
+
+
+@pytest.mark.parametrize(
+    "neighbours",
+    [[], [compact({"metadata": metadata(record_type="control")})], [envelope()], [envelope(b"{}")]],
+)
+@pytest.mark.parametrize("payload", [CONTROL_WITH_OUR_NAME, OWN_WITH_OUR_NAME], ids=["control", "own"])
+def test_name_of_ours_matters_in_tables_of_the_user_only(
+    s3: Any, handle: Handle, payload: bytes, neighbours: list[bytes]
+) -> None:
+    handle(event(payload, *neighbours))
+
+    assert payload.decode() in "".join(body.decode() for body in landed(s3, "control/").values())
+    assert reasons(s3) == []
+
+
 @pytest.mark.parametrize("at", [0, 1, 4])
 def test_promise_5_stop_writes_what_is_before_the_poison_record_and_reports_it(
     s3: Any, handle: Handle, at: int
@@ -568,6 +614,13 @@ def test_promise_5_stop_writes_what_is_before_the_poison_record_and_reports_it(
 # --------------------------------------------------------------------------------------------------------
 # The event, the log
 # --------------------------------------------------------------------------------------------------------
+
+
+def with_arrival(seconds: float) -> dict[str, Any]:
+    found = record(b"poison")
+    found["kinesis"]["approximateArrivalTimestamp"] = seconds
+    return found
+
 
 SQS_RECORD = {"messageId": "1", "body": "{}", "eventSource": "aws:sqs"}
 
@@ -589,6 +642,11 @@ SQS_RECORD = {"messageId": "1", "body": "{}", "eventSource": "aws:sqs"}
         {"Records": [record(envelope()) | {"kinesis": {}}]},
         {"Records": [record(envelope()) | {"kinesis": None}]},
         {"Records": [None]},
+        {"Records": [record(envelope(), "a/../../../../out")]},
+        {"Records": [record(envelope(), "1", "shard\ud800")]},
+        {"Records": [with_arrival(1e300)]},
+        {"Records": [with_arrival(-1.0)]},
+        {"Records": [with_arrival(float("nan"))]},
         {"Records": [record(envelope())] * 100 + [7]},
     ],
 )
