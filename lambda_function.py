@@ -40,6 +40,7 @@ import msgspec
 from isal import isal_zlib
 
 CHUNK_RECORDS = 128  # records read at a time: few enough to stay in the processor's cache
+ENCODED_ROWS = 32  # rows of a group encoded at a time
 NAME_BYTES = 63  # longest identifier of PostgreSQL: NAMEDATALEN - 1
 UPLOAD_THREADS = 16  # more gain nothing: boto3 is bound by its own CPU
 UPLOAD_ATTEMPTS = 3
@@ -347,6 +348,8 @@ def read_batch(records: list[Any], settings: Settings) -> Batch:
         add_records(batch, chunk, decode_envelope, settings)
         if batch.stopped_at:
             break
+    for group in batch.groups.values():
+        group.write_new_rows()
     return batch
 
 
@@ -357,9 +360,8 @@ def decode_records(records: list[Any], first_index: int) -> list[KinesisRecord]:
     except (msgspec.ValidationError, UnicodeEncodeError):
         decoded = [decode_record(record, first_index + i) for i, record in enumerate(records)]
     digits = "".join([record.kinesis.sequence_number for record in decoded])
-    names = "".join([record.event_id + record.stream_arn for record in decoded])
-    if not (digits.isascii() and digits.isdigit() and names.isascii()):
-        raise EventError("expected sequence numbers of digits, and ASCII in eventID and eventSourceARN")
+    if not (digits.isascii() and digits.isdigit() and "".join([r.event_id for r in decoded]).isascii()):
+        raise EventError("expected sequence numbers of digits, and an eventID in ASCII")
     return decoded
 
 
@@ -430,7 +432,6 @@ def set_aside(batch: Batch, record: KinesisRecord, reason: str, settings: Settin
     arrived_at = datetime.fromtimestamp(record.kinesis.arrived_at, UTC)
     group = batch.group(record, f"quarantine/cdc_date={arrived_at.date()}/")
     group.new_rows.append(quarantine_row(record, reason, arrived_at))
-    group.write_new_rows()
 
 
 def add_rows(batch: Batch, records: list[KinesisRecord], decode_envelope: EnvelopeDecoder) -> None:
@@ -461,8 +462,9 @@ def add_rows(batch: Batch, records: list[KinesisRecord], decode_envelope: Envelo
             tail,
         )
         group.new_rows.append(row)
-    for group in batch.groups.values():
-        group.write_new_rows()
+    for group in {*groups}:
+        if len(group.new_rows) >= ENCODED_ROWS:
+            group.write_new_rows()
 
 
 def read_envelopes(records: list[KinesisRecord], decode_envelope: EnvelopeDecoder) -> list[Any]:
@@ -488,14 +490,18 @@ def read_envelopes(records: list[KinesisRecord], decode_envelope: EnvelopeDecode
 def are_timestamps(texts: list[str]) -> bool:
     """Whether each is such as 2026-03-01T09:16:10.500120Z, with no fraction or one of up to nine digits."""
     text = '","'.join(texts).encode()
-    usual = b'","'.join([b"0000-00-00T00:00:00.000000Z"] * len(texts))
-    if text.translate(DIGITS_TO_ZERO) != usual:
+    if text.translate(DIGITS_TO_ZERO) != timestamps_of_zeros(len(texts)):
         return all(map(is_timestamp, texts))
     try:
         decode_times(b'["' + text + b'"]')
     except msgspec.DecodeError:
         return False
     return True
+
+
+@lru_cache
+def timestamps_of_zeros(count: int) -> bytes:
+    return b'","'.join([b"0000-00-00T00:00:00.000000Z"] * count)
 
 
 def is_timestamp(text: str) -> bool:
@@ -621,13 +627,18 @@ def control_row(record: KinesisRecord) -> ControlRow:
 def quarantine_row(record: KinesisRecord, reason: str, arrived_at: datetime) -> QuarantineRow:
     return QuarantineRow(
         reason,
-        record.stream_arn,
+        without_half_surrogates(record.stream_arn),
         record.shard_id,
         record.kinesis.sequence_number.zfill(SEQUENCE_DIGITS),
-        record.kinesis.partition_key.encode("utf-8", "replace").decode(),  # it may hold half a surrogate pair
+        without_half_surrogates(record.kinesis.partition_key),
         arrived_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         b64encode(record.kinesis.payload).decode(),
     )
+
+
+def without_half_surrogates(text: str) -> str:
+    """The text as UTF-8 can hold it; JSON can spell what is none."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def why_unreadable(payload: bytes) -> str:

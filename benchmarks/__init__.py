@@ -1,0 +1,1 @@
+"""Measures the handler against what one would write instead: python -m benchmarks.handler."""
