@@ -1,0 +1,1 @@
+"""The chain of this project on one machine, without an AWS account."""

@@ -1,0 +1,117 @@
+"""Secrets of Secrets Manager."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from provision.aws import DENIED, Account, Refusal
+from provision.engine import Kind, Live, Spec
+from provision.kinds.iam import tags_in, there
+
+ABSENT = {"ResourceNotFoundException"}
+RECOVERY_DAYS = 7  # the least that AWS takes; a secret deleted by mistake can be restored until then
+
+
+@dataclass
+class Secret(Kind):
+    """A secret: Name, SecretString (document), IsCurrent (True), Description. Encrypted with AWS's own key.
+
+    Attributes: name, arn, is_readable. SecretString is never part of a diff, so it is in no plan and in no
+    message; instead the chain declares IsCurrent: True, and a secret that holds something else is found with
+    IsCurrent False. A caller who may not read the secret sees True: its value is then written once only.
+    No hash of the value is stored anywhere: a password could be guessed from it.
+
+    A secret of ours that is scheduled for deletion counts as absent, and create restores it.
+    """
+
+    account: Account
+    label = "secret"
+    immutable = frozenset({"Name"})
+    write_only = frozenset({"SecretString"})
+    why_not_replaced = "a secret keeps its name for days after its deletion"
+
+    def find(self, spec: Spec) -> Live | None:
+        name = spec["Name"]
+        found = self.described(name)
+        if found is None:
+            return None
+        attributes: dict[str, Any] = {"name": name, "arn": found["ARN"]}
+        is_ours = self.is_ours(found)
+        if "DeletedDate" in found:
+            return (
+                None if is_ours else Live({"Name": name}, attributes | {"is_readable": False}, is_ours=False)
+            )
+        is_current = self.is_current(spec)
+        values = {
+            "Name": name,
+            "Description": found.get("Description"),
+            "IsCurrent": True if is_current is None else is_current,
+        }
+        return Live(values, attributes | {"is_readable": is_current is not None}, is_ours)
+
+    def create(self, spec: Spec) -> Live:
+        name = spec["Name"]
+        found = self.described(name)
+        if found is not None and self.is_ours(found):
+            self.call("restore_secret", name, SecretId=name)
+            return self.update(Live({}, {}), spec, frozenset(spec))
+        described = {"Description": spec["Description"]} if "Description" in spec else {}
+        text = json.dumps(spec["SecretString"])
+        self.call(
+            "create_secret", name, Name=name, SecretString=text, Tags=self.account.tag_list, **described
+        )
+        return there(self, self.account, spec)
+
+    def update(self, live: Live, spec: Spec, changed: frozenset[str]) -> Live:
+        name = spec["Name"]
+        if "Description" in changed:
+            self.call("update_secret", name, SecretId=name, Description=spec["Description"])
+        if changed & {"IsCurrent", "SecretString"}:
+            self.call("put_secret_value", name, SecretId=name, SecretString=json.dumps(spec["SecretString"]))
+        return there(self, self.account, spec)
+
+    def delete(self, live: Live, spec: Spec) -> None:
+        name = spec["Name"]
+        found = self.described(name)
+        if found is not None and "DeletedDate" not in found:
+            self.account.find(
+                "secretsmanager",
+                "delete_secret",
+                f"secret {name}",
+                ABSENT,
+                SecretId=name,
+                RecoveryWindowInDays=RECOVERY_DAYS,
+            )
+
+    def described(self, name: str) -> Any:
+        return self.account.find("secretsmanager", "describe_secret", f"secret {name}", ABSENT, SecretId=name)
+
+    def is_current(self, spec: Spec) -> bool | None:
+        """Whether the secret holds what the spec says; None where the caller may not look."""
+        name = spec["Name"]
+        try:
+            found = self.account.find(
+                "secretsmanager", "get_secret_value", f"secret {name}", ABSENT, SecretId=name
+            )
+        except Refusal as error:
+            if error.code in DENIED:
+                return None
+            raise
+        return found is not None and same_text(found.get("SecretString", ""), spec["SecretString"])
+
+    def is_ours(self, found: Any) -> bool:
+        return self.account.is_ours(tags_in(found.get("Tags", [])))
+
+    def call(self, operation: str, name: str, **parameters: Any) -> Any:
+        return self.account.call("secretsmanager", operation, f"secret {name}", **parameters)
+
+
+def same_text(text: str, wanted: Mapping[str, Any]) -> bool:
+    """Compared as documents; a text that is no JSON is some other one."""
+    try:
+        return bool(json.loads(text) == wanted)
+    except ValueError:
+        return False

@@ -1,0 +1,1850 @@
+"""Our model of AWS, through boto3 and through the AWS CLI: each rule as a client meets it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from local_run import aws as model
+from local_run.aws import EmulatedAws, emulated_aws
+
+REGION = "eu-west-1"
+ACCOUNT = "123456789012"
+STREAM_ARN = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/orders"
+MAPPINGS = json.dumps(
+    {
+        "rules": [
+            {
+                "rule-type": "selection",
+                "rule-id": "1",
+                "rule-name": "all",
+                "object-locator": {"schema-name": "public", "table-name": "%"},
+                "rule-action": "include",
+            },
+            {
+                "rule-type": "selection",
+                "rule-id": "2",
+                "rule-name": "not-dms",
+                "object-locator": {"schema-name": "public", "table-name": "awsdms_%"},
+                "rule-action": "exclude",
+            },
+        ]
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmulatedAws]:
+    with emulated_aws() as running:
+        URL[:] = [running.url]
+        yield running
+
+
+@pytest.fixture
+def aws(server: EmulatedAws) -> EmulatedAws:
+    server.reset()
+    return server
+
+
+URL: list[str] = []  # of the server
+
+
+@cache
+def client(service: str) -> Any:
+    """Made once: a client costs more time than most tests."""
+    session = boto3.session.Session(aws_access_key_id="x", aws_secret_access_key="y", region_name=REGION)
+    return session.client(service, endpoint_url=URL[0])
+
+
+@contextmanager
+def refused(code: str, text: str = "") -> Iterator[None]:
+    with pytest.raises(ClientError) as caught:
+        yield
+    error = caught.value.response["Error"]
+    assert error["Code"] == code, error
+    assert text in error["Message"], error
+
+
+def role(name: str, principal: str, *actions: str, resource: str = "*") -> str:
+    """The ARN of a new role that the principal may assume and that may do the actions."""
+    trust = {"Effect": "Allow", "Principal": {"Service": principal}, "Action": "sts:AssumeRole"}
+    arn: str = client("iam").create_role(
+        RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    )["Role"]["Arn"]
+    if actions:
+        allow = {"Effect": "Allow", "Action": list(actions), "Resource": resource}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+        client("iam").put_role_policy(RoleName=name, PolicyName="does", PolicyDocument=document)
+    return arn
+
+
+def vpc_role() -> None:
+    role("dms-vpc-role", "dms.amazonaws.com")
+    client("iam").attach_role_policy(
+        RoleName="dms-vpc-role", PolicyArn="arn:aws:iam::aws:policy/service-role/AmazonDMSVPCManagementRole"
+    )
+
+
+def subnets() -> list[str]:
+    """Three of the default VPC, in three availability zones."""
+    return [subnet["SubnetId"] for subnet in client("ec2").describe_subnets()["Subnets"]]
+
+
+def subnet_group(name: str = "cdc") -> Any:
+    return client("dms").create_replication_subnet_group(
+        ReplicationSubnetGroupIdentifier=name, ReplicationSubnetGroupDescription="d", SubnetIds=subnets()
+    )["ReplicationSubnetGroup"]
+
+
+def instance(name: str = "cdc", **more: Any) -> str:
+    arn: str = client("dms").create_replication_instance(
+        ReplicationInstanceIdentifier=name,
+        ReplicationInstanceClass="dms.t3.medium",
+        ReplicationSubnetGroupIdentifier="cdc",
+        **more,
+    )["ReplicationInstance"]["ReplicationInstanceArn"]
+    return arn
+
+
+def by_arn(kind: str, arn: str) -> list[dict[str, str | list[str]]]:
+    return [{"Name": f"{kind}-arn", "Values": [arn]}]
+
+
+def instance_states(arn: str, times: int) -> list[str]:
+    return [instance_shape(arn)["ReplicationInstanceStatus"] for _ in range(times)]
+
+
+def instance_shape(arn: str) -> Any:
+    filters = by_arn("replication-instance", arn)
+    return client("dms").describe_replication_instances(Filters=filters)["ReplicationInstances"][0]
+
+
+def task_shape(arn: str) -> Any:
+    filters = by_arn("replication-task", arn)
+    return client("dms").describe_replication_tasks(Filters=filters)["ReplicationTasks"][0]
+
+
+def task_states(arn: str, times: int) -> list[str]:
+    return [task_shape(arn)["Status"] for _ in range(times)]
+
+
+def stream(name: str = "orders", shards: int = 1) -> Any:
+    """An ACTIVE stream."""
+    kinesis = client("kinesis")
+    kinesis.create_stream(StreamName=name, ShardCount=shards)
+    while stream_state(name) != "ACTIVE":
+        pass
+    return kinesis
+
+
+def stream_state(name: str = "orders") -> str:
+    state: str = client("kinesis").describe_stream_summary(StreamName=name)["StreamDescriptionSummary"][
+        "StreamStatus"
+    ]
+    return state
+
+
+def source(name: str = "pg", **more: Any) -> str:
+    arn: str = client("dms").create_endpoint(
+        EndpointIdentifier=name,
+        EndpointType="source",
+        EngineName="postgres",
+        **{
+            "ServerName": "db",
+            "Port": 5432,
+            "Username": "u",
+            "Password": "p",
+            "DatabaseName": "shop",
+            **more,
+        },
+    )["Endpoint"]["EndpointArn"]
+    return arn
+
+
+def target(role_arn: str, name: str = "stream") -> str:
+    settings = {"StreamArn": STREAM_ARN, "ServiceAccessRoleArn": role_arn, "IncludeNullAndEmpty": True}
+    arn: str = client("dms").create_endpoint(
+        EndpointIdentifier=name, EndpointType="target", EngineName="kinesis", KinesisSettings=settings
+    )["Endpoint"]["EndpointArn"]
+    return arn
+
+
+class Chain:
+    """Everything up to a task that is ready to start."""
+
+    def __init__(self, **task: Any) -> None:
+        vpc_role()
+        subnet_group()
+        stream()
+        self.role = role("to-stream", "dms.amazonaws.com", "kinesis:*")
+        self.instance = instance()
+        instance_states(self.instance, 2)
+        self.source, self.target = source(), target(self.role)
+        self.tested()
+        self.task: str = self.new_task(**task)
+        assert task_states(self.task, 2) == ["creating", "ready"]
+
+    def new_task(self, **more: Any) -> str:
+        arn: str = client("dms").create_replication_task(
+            **{
+                "ReplicationTaskIdentifier": "Orders",
+                "SourceEndpointArn": self.source,
+                "TargetEndpointArn": self.target,
+                "ReplicationInstanceArn": self.instance,
+                "MigrationType": "full-load-and-cdc",
+                "TableMappings": MAPPINGS,
+                **more,
+            }
+        )["ReplicationTask"]["ReplicationTaskArn"]
+        return arn
+
+    def tested(self) -> None:
+        for endpoint in (self.source, self.target):
+            client("dms").test_connection(ReplicationInstanceArn=self.instance, EndpointArn=endpoint)
+            while self.connection(endpoint)["Status"] == "testing":
+                pass
+
+    def connection(self, endpoint: str) -> Any:
+        filters = by_arn("endpoint", endpoint) + by_arn("replication-instance", self.instance)
+        return client("dms").describe_connections(Filters=filters)["Connections"][0]
+
+    def start(self, kind: str = "start-replication") -> None:
+        client("dms").start_replication_task(ReplicationTaskArn=self.task, StartReplicationTaskType=kind)
+
+    def run(self) -> None:
+        self.start()
+        assert task_states(self.task, 2) == ["starting", "running"]
+
+    def stop(self) -> None:
+        client("dms").stop_replication_task(ReplicationTaskArn=self.task)
+        assert task_states(self.task, 2) == ["stopping", "stopped"]
+
+
+# The model itself
+
+
+ADDED = """
+dms.AddTagsToResource dms.DeleteConnection dms.DescribeAccountAttributes dms.DescribeEvents
+dms.DescribeOrderableReplicationInstances dms.DescribeTableStatistics dms.ModifyEndpoint
+dms.ModifyReplicationSubnetGroup dms.ModifyReplicationTask dms.ReloadTables dms.RemoveTagsFromResource
+iam.SimulatePrincipalPolicy rds.DescribeDBEngineVersions
+""".split()  # noqa: SIM905 - a list of 13 lines says no more
+
+REPLACED = """
+dms.CreateEndpoint dms.CreateReplicationInstance dms.CreateReplicationSubnetGroup dms.CreateReplicationTask
+dms.DeleteEndpoint dms.DeleteReplicationInstance dms.DeleteReplicationSubnetGroup dms.DeleteReplicationTask
+dms.DescribeConnections dms.DescribeEndpoints dms.DescribeReplicationInstances
+dms.DescribeReplicationSubnetGroups dms.DescribeReplicationTasks dms.ListTagsForResource
+dms.ModifyReplicationInstance dms.StartReplicationTask dms.StopReplicationTask dms.TestConnection
+ec2.DeleteSecurityGroup ec2.DescribeVpcEndpointServices
+kinesis.CreateStream kinesis.DecreaseStreamRetentionPeriod kinesis.DeleteStream
+kinesis.DeregisterStreamConsumer kinesis.DescribeStream kinesis.DescribeStreamSummary kinesis.GetRecords
+kinesis.GetShardIterator kinesis.IncreaseStreamRetentionPeriod kinesis.ListShards kinesis.MergeShards
+kinesis.PutRecord kinesis.PutRecords kinesis.SplitShard kinesis.StartStreamEncryption
+kinesis.StopStreamEncryption kinesis.UpdateShardCount kinesis.UpdateStreamMode
+lambda.CreateEventSourceMapping lambda.CreateFunction lambda.DeleteEventSourceMapping
+lambda.GetEventSourceMapping lambda.GetFunction lambda.GetFunctionConfiguration lambda.Invoke
+lambda.ListEventSourceMappings lambda.PublishVersion lambda.UpdateEventSourceMapping
+lambda.UpdateFunctionCode lambda.UpdateFunctionConfiguration
+moto.awslambda.models.EventSourceMapping.get_configuration moto.awslambda.models.LambdaFunction.__init__
+moto.awslambda.models.LambdaFunction.get_configuration
+moto.awslambda.models.LambdaFunction.update_configuration
+moto.awslambda.models.LambdaFunction.update_function_code
+moto.awslambda.models.LambdaStorage.publish_version
+moto.dms.models.DatabaseMigrationServiceBackend.iter_tagged_resources
+moto.dms.models.DatabaseMigrationServiceBackend.tag_resource
+moto.dms.models.DatabaseMigrationServiceBackend.untag_resource
+moto.iam.models.IAMBackend._init_aws_policies
+moto.kinesis.models.Shard.to_json moto.kinesis.models.Stream.get_shard_for_key
+moto.kinesis.models.Stream.init_shards moto.kinesis.models.Stream.merge_shards
+moto.kinesis.models.Stream.put_record moto.kinesis.models.Stream.split_shard
+moto.kinesis.models.Stream.to_json_summary moto.kinesis.models.Stream.update_shard_count
+moto.rds.models.DBInstance.db_parameter_group_status_list moto.rds.models.DBInstance.endpoint
+moto.rds.models.MasterUserSecret._generate_secret_string
+moto.s3.models.FakeBucket.__init__ moto.s3.models.FakeBucket.get_permission
+moto.s3.models.S3Backend.delete_bucket_encryption
+rds.CreateDBInstance rds.CreateDBParameterGroup rds.CreateDBSubnetGroup rds.DeleteDBInstance
+rds.DeleteDBParameterGroup rds.DeleteDBSubnetGroup rds.DescribeDBInstances rds.DescribeDBParameters
+rds.DescribeOrderableDBInstanceOptions rds.ModifyDBInstance rds.ModifyDBParameterGroup rds.ModifyDBSubnetGroup
+rds.RebootDBInstance
+secretsmanager.CreateSecret
+""".split()  # noqa: SIM905
+
+
+def test_operations_added_to_moto_and_replaced_in_it() -> None:
+    """An operation that moves from the first list to the second is one that moto has gained: compare."""
+    model.install_model()
+    model.install_model()
+    assert sorted(name for name, how in model.INSTALLED.items() if how == "added") == sorted(ADDED)
+    assert sorted(name for name, how in model.INSTALLED.items() if how == "replaced") == sorted(REPLACED)
+
+
+def test_every_operation_of_the_model_has_rules_with_evidence() -> None:
+    assert {rule.operation for rule in model.RULES} == {"*", *ADDED, *REPLACED}
+    assert {rule.evidence for rule in model.RULES} == {"documented", "observed", "inferred"}
+    assert all(rule.rule for rule in model.RULES)
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "named"),
+    [
+        ("dms", "describe_replication_configs", "dms.DescribeReplicationConfigs"),
+        ("rds", "describe_certificates", "rds.DescribeCertificates"),
+        ("ec2", "describe_trunk_interface_associations", "ec2.DescribeTrunkInterfaceAssociations"),
+        ("lambda", "get_account_settings", "lambda GET /2016-08-19/account-settings"),
+        ("cloudwatch", "describe_anomaly_detectors", "monitoring.DescribeAnomalyDetectors"),
+        ("kinesis", "describe_account_settings", "kinesis.DescribeAccountSettings"),
+    ],
+)
+def test_a_missing_operation_is_one_clear_error(
+    aws: EmulatedAws, service: str, call: str, named: str
+) -> None:
+    with pytest.raises(ClientError) as caught:
+        getattr(client(service), call)()
+    answer = caught.value.response
+    assert answer["Error"]["Code"] == "NotImplemented"
+    assert answer["Error"]["Message"].startswith(f"{named} is not there in the emulated AWS")
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 501
+    assert answer["ResponseMetadata"]["RetryAttempts"] == 0
+
+
+def test_there_is_one_emulated_aws_in_a_process(aws: EmulatedAws) -> None:
+    with pytest.raises(RuntimeError, match="one emulated AWS at a time"), emulated_aws():
+        pass
+
+
+def test_reset_leaves_an_empty_aws(aws: EmulatedAws) -> None:
+    client("kinesis").create_stream(StreamName="orders", ShardCount=1)
+    source()
+    aws.role_lag = 7
+    aws.reset(transitions=0)
+    assert client("kinesis").list_streams()["StreamNames"] == []
+    assert client("dms").describe_endpoints()["Endpoints"] == []
+    assert (aws.role_lag, aws.transitions) == (0, 0)
+    client("kinesis").create_stream(StreamName="orders", ShardCount=1)
+    assert stream_state() == "ACTIVE"
+
+
+def test_the_model_holds_in_mock_aws_too(aws: EmulatedAws) -> None:
+    model.install_model()
+    with mock_aws():
+        kinesis = boto3.client("kinesis")
+        kinesis.create_stream(StreamName="orders", ShardCount=1)
+        states = [
+            kinesis.describe_stream_summary(StreamName="orders")["StreamDescriptionSummary"]["StreamStatus"]
+            for _ in range(2)
+        ]
+        with refused("ResourceNotFoundFault"):
+            boto3.client("dms").describe_endpoints(Filters=[{"Name": "endpoint-id", "Values": ["absent"]}])
+    assert states == ["CREATING", "ACTIVE"]
+
+
+def test_values_outside_the_service_model_are_refused(aws: EmulatedAws) -> None:
+    with refused("InvalidParameterValueException", "enum value set: [source, target]"):
+        client("dms").create_endpoint(EndpointIdentifier="e", EndpointType="both", EngineName="postgres")
+    with refused("ValidationException", "'limit' failed to satisfy constraint: Member must have value less"):
+        client("kinesis").get_records(ShardIterator="x", Limit=10001)
+
+
+# DMS
+
+
+def test_subnet_group_needs_the_vpc_role(aws: EmulatedAws) -> None:
+    text = f"The IAM Role arn:aws:iam::{ACCOUNT}:role/dms-vpc-role is not configured properly"
+    with refused("AccessDeniedFault", text):
+        subnet_group()
+    role("dms-vpc-role", "dms.amazonaws.com")
+    with refused("AccessDeniedFault", text):
+        subnet_group()
+
+
+def test_a_new_role_is_refused_as_often_as_the_test_says(aws: EmulatedAws) -> None:
+    vpc_role()
+    aws.role_lag = 2
+    for _ in range(2):
+        with refused("AccessDeniedFault", "is not configured properly"):
+            subnet_group()
+    assert subnet_group()["SubnetGroupStatus"] == "Complete"
+
+
+def test_subnet_group_is_made_of_real_subnets(aws: EmulatedAws) -> None:
+    vpc_role()
+    group = subnet_group("CDC")
+    assert group["ReplicationSubnetGroupIdentifier"] == "cdc"
+    assert [subnet["SubnetIdentifier"] for subnet in group["Subnets"]] == subnets()
+    assert [zone["SubnetAvailabilityZone"]["Name"] for zone in group["Subnets"]] == [
+        REGION + z for z in "abc"
+    ]
+    with refused("ResourceAlreadyExistsFault"):
+        subnet_group("cdc")
+
+
+def test_subnet_group_covers_two_zones(aws: EmulatedAws) -> None:
+    vpc_role()
+    subnet_group()
+    dms, one = client("dms"), subnets()[:1]
+    with refused("ReplicationSubnetGroupDoesNotCoverEnoughAZs", "at least 2 availability zones"):
+        dms.create_replication_subnet_group(
+            ReplicationSubnetGroupIdentifier="g", ReplicationSubnetGroupDescription="d", SubnetIds=one
+        )
+    with refused("ReplicationSubnetGroupDoesNotCoverEnoughAZs"):
+        dms.modify_replication_subnet_group(ReplicationSubnetGroupIdentifier="cdc", SubnetIds=one)
+    with refused("InvalidSubnet", "subnet-0 does not exist"):
+        dms.modify_replication_subnet_group(ReplicationSubnetGroupIdentifier="cdc", SubnetIds=["subnet-0"])
+    changed = dms.modify_replication_subnet_group(
+        ReplicationSubnetGroupIdentifier="CDC", SubnetIds=subnets()[:2]
+    )
+    assert len(changed["ReplicationSubnetGroup"]["Subnets"]) == 2
+
+
+def test_subnet_group_in_use_stays(aws: EmulatedAws) -> None:
+    vpc_role()
+    subnet_group()
+    arn = instance()
+    instance_states(arn, 2)
+    dms = client("dms")
+    with refused("InvalidResourceStateFault"):
+        dms.delete_replication_subnet_group(ReplicationSubnetGroupIdentifier="cdc")
+    dms.delete_replication_instance(ReplicationInstanceArn=arn)
+    assert instance_states(arn, 1) == ["deleting"]
+    assert dms.describe_replication_instances()["ReplicationInstances"] == []
+    dms.delete_replication_subnet_group(ReplicationSubnetGroupIdentifier="cdc")
+    with refused("ResourceNotFoundFault"):
+        dms.delete_replication_subnet_group(ReplicationSubnetGroupIdentifier="cdc")
+
+
+@pytest.mark.parametrize(
+    ("call", "known"),
+    [
+        ("describe_replication_subnet_groups", "replication-subnet-group-id"),
+        ("describe_replication_instances", "replication-instance-id"),
+        ("describe_endpoints", "endpoint-id"),
+        ("describe_replication_tasks", "replication-task-id"),
+        ("describe_connections", "endpoint-arn"),
+    ],
+)
+def test_a_filter_that_matches_nothing_is_a_fault(aws: EmulatedAws, call: str, known: str) -> None:
+    describe = getattr(client("dms"), call)
+    with refused("ResourceNotFoundFault"):
+        describe(Filters=[{"Name": known, "Values": ["absent"]}])
+    with refused("InvalidParameterValueException", "The filter nonsense is not valid"):
+        describe(Filters=[{"Name": "nonsense", "Values": ["x"]}])
+    with refused("InvalidParameterValueException", "MaxRecords must be between 20 and 100"):
+        describe(MaxRecords=19)
+
+
+def test_replication_instance_comes_to_life_by_describes(aws: EmulatedAws) -> None:
+    vpc_role()
+    subnet_group()
+    aws.transitions = 2
+    arn = instance("My-Instance")
+    assert arn.startswith(f"arn:aws:dms:{REGION}:{ACCOUNT}:rep:") and "instance" not in arn.lower()
+    assert instance_states(arn, 4) == ["creating", "creating", "available", "available"]
+    shape = instance_shape(arn)
+    assert shape["ReplicationInstanceIdentifier"] == "my-instance"
+    assert (shape["EngineVersion"], shape["PubliclyAccessible"], shape["AllocatedStorage"]) == (
+        "3.5.4",
+        True,
+        50,
+    )
+    with refused("ResourceAlreadyExistsFault"):
+        instance("MY-INSTANCE")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"EngineVersion": "9.9.9"}, "InvalidParameterValueException"),
+        ({"ReplicationInstanceClass": "dms.t2.nano"}, "InvalidParameterValueException"),
+        ({"AllocatedStorage": 1}, "InvalidParameterValueException"),
+        ({"VpcSecurityGroupIds": ["sg-0"]}, "InvalidParameterValueException"),
+        ({"ReplicationInstanceIdentifier": "two--hyphens"}, "InvalidParameterValueException"),
+        ({"ReplicationSubnetGroupIdentifier": "absent"}, "ResourceNotFoundFault"),
+        ({"ResourceIdentifier": "x" * 32}, "InvalidParameterValueException"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_replication_instance_must_be_orderable(aws: EmulatedAws, wrong: dict[str, Any], code: str) -> None:
+    vpc_role()
+    subnet_group()
+    good = {
+        "ReplicationInstanceIdentifier": "cdc",
+        "ReplicationInstanceClass": "dms.t3.medium",
+        "ReplicationSubnetGroupIdentifier": "cdc",
+    }
+    with refused(code):
+        client("dms").create_replication_instance(**{**good, **wrong})
+    assert client("dms").describe_replication_instances()["ReplicationInstances"] == []
+
+
+def test_orderable_instances_come_in_pages_with_betas(aws: EmulatedAws) -> None:
+    pages = (
+        client("dms")
+        .get_paginator("describe_orderable_replication_instances")
+        .paginate(PaginationConfig={"PageSize": 20})
+    )
+    rows = [row for page in pages for row in page["OrderableReplicationInstances"]]
+    assert len(rows) == 54
+    assert {row["EngineVersion"]: row["ReleaseStatus"] for row in rows} == {
+        "3.5.2": "prod",
+        "3.5.3": "prod",
+        "3.5.4": "prod",
+        "3.6.0": "prod",
+        "3.6.1": "prod",
+        "3.6.2": "beta",
+    }
+
+
+def test_modified_instance_changes_now_or_waits(aws: EmulatedAws) -> None:
+    vpc_role()
+    subnet_group()
+    arn = instance()
+    modify = partial(client("dms").modify_replication_instance, ReplicationInstanceArn=arn)
+    with refused("InvalidResourceStateFault", "creating"):
+        modify(AllocatedStorage=100)
+    instance_states(arn, 2)
+
+    modify(ReplicationInstanceClass="dms.r6i.large", PreferredMaintenanceWindow="mon:01:00-mon:02:00")
+    shape = instance_shape(arn)
+    assert shape["ReplicationInstanceStatus"] == "available"
+    assert shape["ReplicationInstanceClass"] == "dms.t3.medium"
+    assert shape["PendingModifiedValues"] == {"ReplicationInstanceClass": "dms.r6i.large"}
+    assert shape["PreferredMaintenanceWindow"] == "mon:01:00-mon:02:00"
+
+    modify(AllocatedStorage=100, ApplyImmediately=True)
+    assert instance_states(arn, 2) == ["modifying", "available"]
+    shape = instance_shape(arn)
+    assert (shape["AllocatedStorage"], shape["ReplicationInstanceClass"]) == (100, "dms.r6i.large")
+    assert shape["PendingModifiedValues"] == {}
+
+    with refused("InvalidParameterCombinationException", "AllowMajorVersionUpgrade"):
+        modify(EngineVersion="3.6.1", ApplyImmediately=True)
+    with refused("InvalidParameterCombinationException", "downgrade"):
+        modify(EngineVersion="3.5.2", ApplyImmediately=True)
+    modify(EngineVersion="3.6.1", AllowMajorVersionUpgrade=True, ApplyImmediately=True)
+
+
+def test_endpoint_is_active_at_once_and_shows_no_password(aws: EmulatedAws) -> None:
+    arn = source("PG-Source", PostgreSQLSettings={"HeartbeatEnable": True, "Password": "p"})
+    shape = client("dms").describe_endpoints(Filters=by_arn("endpoint", arn))["Endpoints"][0]
+    assert (shape["EndpointIdentifier"], shape["Status"], shape["SslMode"]) == ("pg-source", "active", "none")
+    assert shape["PostgreSQLSettings"] == {"HeartbeatEnable": True}
+    assert "Password" not in shape
+    with refused("ResourceAlreadyExistsFault"):
+        source("pg-source")
+
+
+def test_kinesis_endpoint_comes_back_with_defaults(aws: EmulatedAws) -> None:
+    arn = target(role("to-stream", "dms.amazonaws.com"))
+    settings = client("dms").describe_endpoints(Filters=by_arn("endpoint", arn))["Endpoints"][0][
+        "KinesisSettings"
+    ]
+    assert settings["IncludeNullAndEmpty"] is True
+    assert settings["MessageFormat"] == "json"
+    assert settings["NoHexPrefix"] is False
+
+
+def test_endpoint_roles_must_trust_the_right_principal(aws: EmulatedAws) -> None:
+    regional = role("regional", f"dms.{REGION}.amazonaws.com")
+    plain = role("plain", "dms.amazonaws.com")
+    secret = client("secretsmanager").create_secret(Name="cdc/dms", SecretString="{}")["ARN"]
+
+    def from_secret(role_arn: str, **more: Any) -> None:
+        settings = {"SecretsManagerAccessRoleArn": role_arn, "SecretsManagerSecretId": secret, **more}
+        client("dms").create_endpoint(
+            EndpointIdentifier="pg", EndpointType="source", EngineName="postgres", PostgreSQLSettings=settings
+        )
+
+    with refused("AccessDeniedFault", "role/plain is not configured properly"):
+        from_secret(plain)
+    with refused("AccessDeniedFault", "role/regional is not configured properly"):
+        target(regional)
+    with refused("AccessDeniedFault", "Unable to find Secrets Manager secret absent"):
+        from_secret(regional, SecretsManagerSecretId="absent")
+    with refused("InvalidParameterCombinationException", "exclusive"):
+        from_secret(regional, ServerName="db")
+    from_secret(regional)
+
+
+def test_other_engines_are_refused_as_not_modelled(aws: EmulatedAws) -> None:
+    for engine, kind in [("mysql", "source"), ("postgres", "target"), ("kinesis", "source")]:
+        with refused("InvalidParameterValueException", f"{engine} as {kind} is not modelled here"):
+            client("dms").create_endpoint(EndpointIdentifier="e", EndpointType=kind, EngineName=engine)
+    with refused("InvalidParameterCombinationException", "ServerName or SecretsManagerSecretId"):
+        client("dms").create_endpoint(EndpointIdentifier="e", EndpointType="source", EngineName="postgres")
+
+
+def test_connection_is_tested_as_often_as_one_likes(aws: EmulatedAws) -> None:
+    chain = Chain()
+    aws.connection_failures["pg"] = "password authentication failed"
+    test = partial(
+        client("dms").test_connection, ReplicationInstanceArn=chain.instance, EndpointArn=chain.source
+    )
+    assert test()["Connection"]["Status"] == "testing"
+    assert chain.connection(chain.source)["Status"] == "testing"
+    failed = chain.connection(chain.source)
+    assert (failed["Status"], failed["LastFailureMessage"]) == ("failed", "password authentication failed")
+    aws.connection_failures.clear()
+    test()
+    assert [chain.connection(chain.source)["Status"] for _ in range(2)] == ["testing", "successful"]
+    assert chain.connection(chain.target)["EndpointIdentifier"] == "stream"  # filters are ANDed
+
+    client("dms").delete_connection(ReplicationInstanceArn=chain.instance, EndpointArn=chain.source)
+    assert chain.connection(chain.source)["Status"] == "deleting"
+    with refused("ResourceNotFoundFault"):
+        chain.connection(chain.source)
+    with refused("ResourceNotFoundFault"):
+        client("dms").delete_connection(ReplicationInstanceArn=chain.instance, EndpointArn=chain.source)
+
+
+def test_connection_to_kinesis_needs_the_stream_and_the_rights(aws: EmulatedAws) -> None:
+    chain = Chain()
+    blind = role("blind", "dms.amazonaws.com", "kinesis:DescribeStream", "kinesis:PutRecord")
+    endpoint = target(blind, "blind")
+    client("dms").test_connection(ReplicationInstanceArn=chain.instance, EndpointArn=endpoint)
+    chain.connection(endpoint)
+    assert chain.connection(endpoint)["LastFailureMessage"] == (
+        f"Test Endpoint failed: {blind} may not kinesis:PutRecords {STREAM_ARN}."
+    )
+
+
+def test_modified_endpoint_is_merged_and_tested_anew(aws: EmulatedAws) -> None:
+    chain = Chain()
+    modify = partial(client("dms").modify_endpoint, EndpointArn=chain.target)
+    changed = modify(KinesisSettings={"MessageFormat": "json-unformatted"})["Endpoint"]["KinesisSettings"]
+    assert (changed["MessageFormat"], changed["StreamArn"]) == ("json-unformatted", STREAM_ARN)
+    assert [chain.connection(chain.target)["Status"] for _ in range(2)] == ["testing", "successful"]
+    with refused("AccessDeniedFault"):
+        modify(KinesisSettings={"ServiceAccessRoleArn": "arn:aws:iam::123456789012:role/absent"})
+    exact = modify(
+        KinesisSettings={"StreamArn": STREAM_ARN, "ServiceAccessRoleArn": chain.role}, ExactSettings=True
+    )
+    assert exact["Endpoint"]["KinesisSettings"] == {
+        "StreamArn": STREAM_ARN,
+        "ServiceAccessRoleArn": chain.role,
+    }
+    chain.tested()
+    chain.run()
+    with refused("InvalidResourceStateFault", "running replication task"):
+        modify(KinesisSettings={"MessageFormat": "json"})
+
+
+def test_endpoint_and_instance_in_use_stay(aws: EmulatedAws) -> None:
+    chain, dms = Chain(), client("dms")
+    with refused("InvalidResourceStateFault", "one or more replication tasks"):
+        dms.delete_endpoint(EndpointArn=chain.source)
+    with refused("InvalidResourceStateFault", "one or more replication tasks"):
+        dms.delete_replication_instance(ReplicationInstanceArn=chain.instance)
+    dms.delete_replication_task(ReplicationTaskArn=chain.task)
+    quick = {"WaiterConfig": {"Delay": 0, "MaxAttempts": 5}}
+    dms.get_waiter("replication_task_deleted").wait(Filters=by_arn("replication-task", chain.task), **quick)
+    dms.delete_endpoint(EndpointArn=chain.source)
+    with refused("InvalidResourceStateFault", "being deleted"):
+        dms.delete_endpoint(EndpointArn=chain.source)
+    dms.get_waiter("endpoint_deleted").wait(Filters=by_arn("endpoint", chain.source), **quick)
+    with refused("ResourceNotFoundFault"):
+        chain.connection(chain.source)
+    dms.delete_replication_instance(ReplicationInstanceArn=chain.instance)
+    filters = by_arn("replication-instance", chain.instance)
+    dms.get_waiter("replication_instance_deleted").wait(Filters=filters, **quick)
+
+
+def test_task_settings_come_back_enlarged(aws: EmulatedAws) -> None:
+    chain = Chain(ReplicationTaskSettings=json.dumps({"TargetMetadata": {"LobMaxSize": 600}}))
+    shape = task_shape(chain.task)
+    settings = json.loads(shape["ReplicationTaskSettings"])
+    assert settings["TargetMetadata"]["LobMaxSize"] == 600
+    assert settings["TargetMetadata"]["SupportLobs"] is True
+    assert sum(len(section) for section in settings.values() if section) > 80
+    assert shape["ReplicationTaskIdentifier"] == "orders"
+    assert shape["TableMappings"] == MAPPINGS
+    filters = by_arn("replication-task", chain.task)
+    brief = client("dms").describe_replication_tasks(Filters=filters, WithoutSettings=True)[
+        "ReplicationTasks"
+    ][0]
+    assert "ReplicationTaskSettings" not in brief
+    with refused("ResourceAlreadyExistsFault"):
+        chain.new_task()
+
+
+def mapping(**changes: Any) -> str:
+    """Valid table mappings but for the changes of their first rule."""
+    rules = json.loads(MAPPINGS)["rules"]
+    rules[0].update(changes)
+    return json.dumps({"rules": rules})
+
+
+WRONG_DOCUMENTS = [
+    ({"TableMappings": "{"}, "Invalid table mappings JSON"),
+    ({"TableMappings": mapping(**{"rule-id": "2"})}, "must be unique"),
+    ({"TableMappings": mapping(**{"rule-action": "exclude"})}, "at least one selection rule"),
+    ({"TableMappings": mapping(**{"rule-type": "wish"})}, "rule"),
+    ({"TableMappings": mapping(**{"object-locator": {}})}, "no object-locator"),
+    (
+        {
+            "TableMappings": json.dumps(
+                {
+                    "rules": [
+                        *json.loads(MAPPINGS)["rules"],
+                        {
+                            "rule-type": "object-mapping",
+                            "rule-id": "9",
+                            "rule-name": "9",
+                            "rule-action": "map-statement-to-document",
+                            "object-locator": {"schema-name": "a", "table-name": "b"},
+                        },
+                    ]
+                }
+            )
+        },
+        "rule-action map-statement-to-document",
+    ),
+    ({"ReplicationTaskSettings": "{"}, "Invalid task settings JSON"),
+    ({"ReplicationTaskSettings": '{"NoSuch": {}}'}, "unknown NoSuch"),
+    ({"ReplicationTaskSettings": '{"TargetMetadata": {"NoSuch": 1}}'}, "unknown TargetMetadata.NoSuch"),
+    (
+        {"ReplicationTaskSettings": '{"Logging": {"CloudWatchLogGroup": "x"}}'},
+        "CloudWatchLogGroup or CloudWatchLogStream cannot be set on create",
+    ),
+    ({"MigrationType": "cdc-only"}, "enum value set"),
+]
+
+
+def test_task_documents_are_validated(aws: EmulatedAws, subtests: pytest.Subtests) -> None:
+    chain = Chain()
+    for wrong, text in WRONG_DOCUMENTS:
+        with subtests.test(text), refused("InvalidParameterValueException", text):
+            chain.new_task(ReplicationTaskIdentifier="other", **wrong)
+
+
+def test_task_needs_what_it_names(aws: EmulatedAws) -> None:
+    chain = Chain()
+    create = partial(chain.new_task, ReplicationTaskIdentifier="other")
+    for key in ("SourceEndpointArn", "TargetEndpointArn", "ReplicationInstanceArn"):
+        with refused("ResourceNotFoundFault"):
+            create(**{key: "arn:aws:dms:eu-west-1:123456789012:endpoint:X"})
+    with refused("InvalidParameterValueException", "SourceEndpointArn is not a source endpoint"):
+        create(SourceEndpointArn=chain.target)
+    with refused("InvalidParameterCombinationException", "exclusive"):
+        create(CdcStartTime=1, CdcStartPosition="0/1")
+
+
+def test_task_starts_stops_and_resumes(aws: EmulatedAws) -> None:
+    chain, dms = Chain(), client("dms")
+    with refused(
+        "InvalidParameterCombinationException",
+        "RESUME_PROCESSING, valid only for tasks running for the second",
+    ):
+        chain.start("resume-processing")
+    with refused("InvalidResourceStateFault", "not running"):
+        dms.stop_replication_task(ReplicationTaskArn=chain.task)
+    chain.run()
+    with refused("InvalidResourceStateFault", "Replication Task cannot be started, invalid state"):
+        chain.start("resume-processing")
+    for refuse in (dms.delete_replication_task, dms.modify_replication_task):
+        with refused("InvalidResourceStateFault", "running"):
+            refuse(ReplicationTaskArn=chain.task)
+    chain.stop()
+    assert task_shape(chain.task)["StopReason"] == "Stop Reason NORMAL"
+    with refused(
+        "InvalidParameterCombinationException",
+        "START_REPLICATION, valid only for tasks running for the first",
+    ):
+        chain.start("start-replication")
+    chain.start("resume-processing")
+    assert task_states(chain.task, 2) == ["starting", "running"]
+    chain.stop()
+    chain.start("reload-target")
+    assert task_shape(chain.task)["Status"] == "starting"
+
+
+def test_task_starts_only_over_tested_connections(aws: EmulatedAws) -> None:
+    chain = Chain()
+    client("dms").test_connection(ReplicationInstanceArn=chain.instance, EndpointArn=chain.source)
+    with refused(
+        "InvalidResourceStateFault", "Test connection for replication instance and endpoint should be"
+    ):
+        chain.start()
+    chain.tested()
+    chain.run()
+
+
+def test_cdc_task_cannot_reload(aws: EmulatedAws) -> None:
+    chain = Chain(MigrationType="cdc", CdcStartPosition="0/1")
+    assert task_shape(chain.task)["CdcStartPosition"] == "0/1"
+    chain.run()
+    chain.stop()
+    with refused("InvalidParameterCombinationException", "reload-target is not valid"):
+        chain.start("reload-target")
+    chain.start("start-replication")
+
+
+def test_failed_task_tells_why_and_can_be_resumed(aws: EmulatedAws) -> None:
+    chain = Chain()
+    chain.run()
+    aws.fail_task("orders", "replication slot does not exist")
+    shape = task_shape(chain.task)
+    assert (shape["Status"], shape["LastFailureMessage"]) == ("failed", "replication slot does not exist")
+    assert shape["StopReason"].startswith("Stop Reason FATAL_ERROR")
+    chain.start("resume-processing")
+
+
+def test_task_is_modified_while_it_rests(aws: EmulatedAws) -> None:
+    chain = Chain()
+    modify = partial(client("dms").modify_replication_task, ReplicationTaskArn=chain.task)
+    modify(MigrationType="cdc", ReplicationTaskSettings='{"TargetMetadata": {"LobMaxSize": 64}}')
+    assert task_states(chain.task, 2) == ["modifying", "ready"]
+    shape = task_shape(chain.task)
+    assert shape["MigrationType"] == "cdc"
+    assert json.loads(shape["ReplicationTaskSettings"])["TargetMetadata"]["LobMaxSize"] == 64
+    chain.run()
+    chain.stop()
+    with refused("InvalidParameterCombinationException", "migration type"):
+        modify(MigrationType="full-load-and-cdc")
+    with refused("InvalidParameterValueException", "Invalid table mappings JSON"):
+        modify(TableMappings="[]")
+    modify(TableMappings=mapping(**{"rule-name": "renamed"}))
+    assert task_states(chain.task, 2) == ["modifying", "stopped"]
+
+
+def test_logging_task_shows_where_it_logs(aws: EmulatedAws) -> None:
+    chain = Chain(ReplicationTaskSettings='{"Logging": {"EnableLogging": true}}')
+    chain.run()
+    logging = json.loads(task_shape(chain.task)["ReplicationTaskSettings"])["Logging"]
+    assert logging["CloudWatchLogGroup"] == "dms-tasks-cdc"
+    assert logging["CloudWatchLogStream"].startswith("dms-task-")
+
+
+def test_table_statistics_follow_the_selection_rules(aws: EmulatedAws) -> None:
+    aws.tables = [("public", "orders"), ("public", "awsdms_status"), ("sales", "order"), ("public", "items")]
+    aws.suspended = {("public", "items")}
+    aws.statistics = {("public", "orders"): {"Inserts": 5}}
+    chain = Chain()
+    statistics = partial(client("dms").describe_table_statistics, ReplicationTaskArn=chain.task)
+    assert statistics()["TableStatistics"] == []
+    chain.run()
+    rows = statistics()["TableStatistics"]
+    assert [(row["TableName"], row["TableState"], row["Inserts"]) for row in rows] == [
+        ("orders", "Table completed", 5),
+        ("items", "Table error", 0),
+    ]
+    stats = task_shape(chain.task)["ReplicationTaskStats"]
+    assert (stats["TablesLoaded"], stats["TablesErrored"], stats["FullLoadProgressPercent"]) == (1, 1, 50)
+    only = statistics(Filters=[{"Name": "table-state", "Values": ["Table error"]}])["TableStatistics"]
+    assert [row["TableName"] for row in only] == ["items"]
+    with refused("InvalidParameterValueException", "filter"):
+        statistics(Filters=[{"Name": "nonsense", "Values": ["x"]}])
+
+
+def test_tables_are_reloaded_while_the_task_runs(aws: EmulatedAws) -> None:
+    aws.tables = [("public", f"t{number}") for number in range(12)]
+    chain = Chain()
+
+    def reload(*names: str) -> None:
+        tables = [{"SchemaName": "public", "TableName": name} for name in names]
+        client("dms").reload_tables(ReplicationTaskArn=chain.task, TablesToReload=tables)
+
+    def state() -> Any:
+        filters = [{"Name": "table-name", "Values": ["t1"]}]
+        rows = client("dms").describe_table_statistics(ReplicationTaskArn=chain.task, Filters=filters)
+        return rows["TableStatistics"][0]["TableState"]
+
+    with refused("InvalidResourceStateFault", "running state"):
+        reload("t1")
+    chain.run()
+    with refused("InvalidParameterValueException", "Up to 10 tables"):
+        reload(*(f"t{number}" for number in range(11)))
+    with refused("ResourceNotFoundFault"):
+        reload("absent")
+    reload("t1")
+    assert [state() for _ in range(3)] == [
+        "Table is being reloaded",
+        "Table is being reloaded",
+        "Table completed",
+    ]
+
+
+def test_tags_are_on_arns(aws: EmulatedAws) -> None:
+    vpc_role()
+    subnet_group()
+    dms, arn = client("dms"), f"arn:aws:dms:{REGION}:{ACCOUNT}:subgrp:cdc"
+    dms.add_tags_to_resource(ResourceArn=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
+    dms.remove_tags_from_resource(ResourceArn=arn, TagKeys=["a"])
+    tags = [{"Key": "b", "Value": "2", "ResourceArn": arn}]
+    assert dms.list_tags_for_resource(ResourceArn=arn)["TagList"] == tags
+    assert dms.list_tags_for_resource(ResourceArnList=[arn])["TagList"] == tags
+    with refused("ResourceNotFoundFault"):
+        dms.list_tags_for_resource(ResourceArn=arn + "x")
+    across = client("resourcegroupstaggingapi")
+    across.tag_resources(ResourceARNList=[arn], Tags={"c": "3"})
+    across.untag_resources(ResourceARNList=[arn], TagKeys=["c"])
+    assert dms.list_tags_for_resource(ResourceArn=arn)["TagList"] == tags
+    found = across.get_resources(TagFilters=[{"Key": "b", "Values": ["2"]}])
+    assert [each["ResourceARN"] for each in found["ResourceTagMappingList"]] == [arn]
+
+
+def test_account_attributes_and_events(aws: EmulatedAws) -> None:
+    vpc_role()
+    subnet_group()
+    instance()
+    quotas = client("dms").describe_account_attributes()["AccountQuotas"]
+    assert {"AccountQuotaName": "ReplicationInstances", "Used": 1, "Max": 60} in quotas
+    events = client("dms").describe_events(SourceIdentifier="cdc")["Events"]
+    assert [event["EventCategories"] for event in events] == [["creation"]]
+
+
+# Kinesis
+
+
+def test_stream_takes_its_time_and_keeps_its_tags(aws: EmulatedAws) -> None:
+    kinesis = client("kinesis")
+    kinesis.create_stream(StreamName="orders", ShardCount=2, Tags={"a": "1"}, MaxRecordSizeInKiB=2048)
+    with refused("ResourceNotFoundException"):
+        kinesis.put_record(StreamName="orders", Data=b"x", PartitionKey="k")
+    with refused("ResourceInUseException", "not ACTIVE"):
+        kinesis.delete_stream(StreamName="orders")
+    assert [stream_state() for _ in range(2)] == ["CREATING", "ACTIVE"]
+    assert kinesis.list_tags_for_stream(StreamName="orders")["Tags"] == [{"Key": "a", "Value": "1"}]
+    summary = kinesis.describe_stream_summary(StreamName="orders")["StreamDescriptionSummary"]
+    assert (summary["MaxRecordSizeInKiB"], summary["OpenShardCount"]) == (2048, 2)
+    with refused("ResourceInUseException", "already exists"):
+        kinesis.create_stream(StreamName="orders", ShardCount=1)
+    with refused("ValidationException", "ShardCount"):
+        kinesis.create_stream(StreamName="other")
+
+
+def test_deleted_stream_goes_and_its_name_is_free_after_that(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    kinesis.delete_stream(StreamARN=STREAM_ARN)
+    with refused("ResourceInUseException"):
+        kinesis.create_stream(StreamName="orders", ShardCount=1)
+    assert kinesis.describe_stream(StreamName="orders")["StreamDescription"]["StreamStatus"] == "DELETING"
+    with refused("ResourceNotFoundException"):
+        stream_state()
+    stream()
+
+
+def test_stream_with_consumers_stays_unless_forced(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    for name in ("one", "two"):
+        kinesis.register_stream_consumer(StreamARN=STREAM_ARN, ConsumerName=name)
+    with refused("ResourceInUseException", "consumers"):
+        kinesis.delete_stream(StreamName="orders")
+    kinesis.deregister_stream_consumer(StreamARN=STREAM_ARN, ConsumerName="one")
+    left = kinesis.list_stream_consumers(StreamARN=STREAM_ARN)["Consumers"]
+    assert [consumer["ConsumerName"] for consumer in left] == ["two"]
+    kinesis.delete_stream(StreamName="orders", EnforceConsumerDeletion=True)
+
+
+def test_retention_changes_only_to_another_value(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    kinesis.increase_stream_retention_period(StreamName="orders", RetentionPeriodHours=168)
+    for change in (kinesis.increase_stream_retention_period, kinesis.decrease_stream_retention_period):
+        with refused("InvalidArgumentException"):
+            change(StreamName="orders", RetentionPeriodHours=168)
+    kinesis.decrease_stream_retention_period(StreamName="orders", RetentionPeriodHours=24)
+
+
+def test_stream_is_busy_while_it_changes(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    kinesis.start_stream_encryption(StreamName="orders", EncryptionType="KMS", KeyId="alias/aws/kinesis")
+    with refused("ResourceInUseException", "UPDATING"):
+        kinesis.update_shard_count(StreamName="orders", TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+    kinesis.put_record(StreamName="orders", Data=b"x", PartitionKey="k")
+    assert [stream_state() for _ in range(2)] == ["UPDATING", "ACTIVE"]
+    kinesis.stop_stream_encryption(StreamName="orders", EncryptionType="KMS", KeyId="alias/aws/kinesis")
+    assert [stream_state() for _ in range(2)] == ["UPDATING", "ACTIVE"]
+    kinesis.update_stream_mode(StreamARN=STREAM_ARN, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+    assert [stream_state() for _ in range(2)] == ["UPDATING", "ACTIVE"]
+    with refused("ValidationException", "On-Demand"):
+        kinesis.update_shard_count(StreamName="orders", TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+
+
+def read(shard_id: str, kind: str = "TRIM_HORIZON", **more: Any) -> Any:
+    kinesis = client("kinesis")
+    start = kinesis.get_shard_iterator(StreamARN=STREAM_ARN, ShardId=shard_id, ShardIteratorType=kind, **more)
+    return kinesis.get_records(ShardIterator=start["ShardIterator"])
+
+
+def test_a_closed_shard_takes_nothing_more_and_ends_with_its_children(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    first, second, third = (f"shardId-00000000000{number}" for number in range(3))
+    for number in range(5):
+        kinesis.put_record(StreamName="orders", Data=b"%d" % number, PartitionKey=str(number))
+    before = read(first)
+    assert len(before["Records"]) == 5 and before["NextShardIterator"]
+
+    answer = kinesis.update_shard_count(
+        StreamARN=STREAM_ARN, TargetShardCount=2, ScalingType="UNIFORM_SCALING"
+    )
+    assert (answer["StreamName"], answer["CurrentShardCount"], answer["TargetShardCount"]) == ("orders", 1, 2)
+    assert [stream_state() for _ in range(2)] == ["UPDATING", "ACTIVE"]
+    for number in range(5, 10):
+        kinesis.put_record(StreamName="orders", Data=b"%d" % number, PartitionKey=str(number))
+
+    whole = read(first)
+    assert [record["Data"] for record in whole["Records"]] == [b"0", b"1", b"2", b"3", b"4"]
+    assert "NextShardIterator" not in whole
+    assert [(child["ShardId"], child["ParentShards"]) for child in whole["ChildShards"]] == [
+        (second, [first]),
+        (third, [first]),
+    ]
+    tail = kinesis.get_records(ShardIterator=before["NextShardIterator"])
+    assert tail["Records"] == [] and "NextShardIterator" not in tail and len(tail["ChildShards"]) == 2
+    children = [record for shard in (second, third) for record in read(shard)["Records"]]
+    assert sorted(record["Data"] for record in children) == [b"5", b"6", b"7", b"8", b"9"]
+    assert min(int(r["SequenceNumber"]) for r in children) > max(
+        int(r["SequenceNumber"]) for r in whole["Records"]
+    )
+    assert {len(record["SequenceNumber"]) for record in children} == {56}
+    shards = {shard["ShardId"]: shard for shard in kinesis.list_shards(StreamName="orders")["Shards"]}
+    assert "EndingSequenceNumber" in shards[first]["SequenceNumberRange"]
+    assert "EndingSequenceNumber" not in shards[second]["SequenceNumberRange"]
+    assert shards[third]["ParentShardId"] == first
+    assert shards[third]["HashKeyRange"]["EndingHashKey"] == str(2**128 - 1)
+
+
+def test_merged_shards_end_in_their_common_child(aws: EmulatedAws) -> None:
+    kinesis = stream(shards=4)
+    first, second, third, _, child = (f"shardId-00000000000{number}" for number in range(5))
+    with refused("InvalidArgumentException", "not adjacent"):
+        kinesis.merge_shards(StreamName="orders", ShardToMerge=first, AdjacentShardToMerge=third)
+    kinesis.merge_shards(StreamName="orders", ShardToMerge=second, AdjacentShardToMerge=first)
+    stream_state(), stream_state()
+    for parent in (first, second):
+        end = read(parent)
+        assert [shard["ShardId"] for shard in end["ChildShards"]] == [child]
+        assert end["ChildShards"][0]["ParentShards"] == [second, first]
+    summary = kinesis.describe_stream_summary(StreamName="orders")["StreamDescriptionSummary"]
+    assert summary["OpenShardCount"] == 3
+    with refused("InvalidArgumentException", "already been merged or split"):
+        kinesis.split_shard(StreamName="orders", ShardToSplit=first, NewStartingHashKey="5")
+    with refused("InvalidArgumentException", "already been merged or split"):
+        kinesis.merge_shards(StreamName="orders", ShardToMerge=first, AdjacentShardToMerge=second)
+    with refused("InvalidArgumentException", "not within"):
+        kinesis.split_shard(StreamName="orders", ShardToSplit=third, NewStartingHashKey="5")
+    latest = kinesis.list_shards(StreamName="orders", ShardFilter={"Type": "AT_LATEST"})["Shards"]
+    assert [shard["ShardId"][-1] for shard in latest] == ["2", "3", "4"]
+
+
+def test_shard_count_at_most_doubles_or_halves(aws: EmulatedAws) -> None:
+    kinesis = stream(shards=2)
+    change = partial(kinesis.update_shard_count, StreamName="orders", ScalingType="UNIFORM_SCALING")
+    with refused("LimitExceededException", "Current open shard count: 2 Target shard count: 5"):
+        change(TargetShardCount=5)
+    for count in (4, 3, 2):
+        change(TargetShardCount=count)
+        assert [stream_state() for _ in range(2)] == ["UPDATING", "ACTIVE"]
+        opened = kinesis.list_shards(StreamName="orders", ShardFilter={"Type": "AT_LATEST"})["Shards"]
+        assert len(opened) == count
+        ranges = sorted(
+            (int(s["HashKeyRange"]["StartingHashKey"]), int(s["HashKeyRange"]["EndingHashKey"]))
+            for s in opened
+        )
+        assert ranges[0][0] == 0 and ranges[-1][1] == 2**128 - 1
+        assert all(low[1] + 1 == high[0] for low, high in pairwise(ranges))
+    change(TargetShardCount=1)
+    stream_state(), stream_state()
+    pages = kinesis.get_paginator("list_shards").paginate(
+        StreamName="orders", PaginationConfig={"PageSize": 2}
+    )
+    listed = [shard["ShardId"] for page in pages for shard in page["Shards"]]
+    assert listed == sorted(listed) and len(set(listed)) == len(listed) > 4
+
+
+def test_shard_iterators_start_where_they_say(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    shard = "shardId-000000000000"
+    put = [
+        kinesis.put_record(StreamName="orders", Data=b"%d" % number, PartitionKey="k")["SequenceNumber"]
+        for number in range(3)
+    ]
+
+    def records(kind: str, **more: Any) -> list[bytes]:
+        return [record["Data"] for record in read(shard, kind, **more)["Records"]]
+
+    assert records("TRIM_HORIZON") == [b"0", b"1", b"2"]
+    assert records("LATEST") == []
+    assert records("AT_SEQUENCE_NUMBER", StartingSequenceNumber=put[1]) == [b"1", b"2"]
+    assert records("AFTER_SEQUENCE_NUMBER", StartingSequenceNumber=put[1]) == [b"2"]
+    assert records("AT_TIMESTAMP", Timestamp=1) == [b"0", b"1", b"2"]
+    assert records("AT_TIMESTAMP", Timestamp=4102444800) == []
+    with refused("InvalidArgumentException", "StartingSequenceNumber"):
+        read(shard, "AT_SEQUENCE_NUMBER")
+    with refused("ResourceNotFoundException", "does not exist"):
+        read("shardId-000000000009")
+    with refused("InvalidArgumentException", "ShardIterator"):
+        kinesis.get_records(ShardIterator="nonsense")
+
+
+def test_reading_goes_on_from_the_next_iterator(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    records = [{"Data": b"x" * 900_000, "PartitionKey": "k"}] * 5
+    for _ in range(3):
+        kinesis.put_records(StreamName="orders", Records=records)
+    page = read("shardId-000000000000")
+    assert len(page["Records"]) == 11  # 10 MiB
+    rest = kinesis.get_records(ShardIterator=page["NextShardIterator"], Limit=3)
+    last = kinesis.get_records(ShardIterator=rest["NextShardIterator"])
+    assert (len(rest["Records"]), len(last["Records"])) == (3, 1)
+
+
+def test_records_have_a_largest_size(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    kinesis.put_record(StreamName="orders", Data=b"x" * (1024 * 1024 - 1), PartitionKey="k")
+    with refused("ValidationException", "less than or equal to 1048576"):
+        kinesis.put_record(StreamName="orders", Data=b"x" * (1024 * 1024), PartitionKey="k")
+    with refused("ValidationException", "'records.2.member.data'"):
+        small, large = ({"Data": b"x" * size, "PartitionKey": "k"} for size in (1, 1024 * 1024))
+        kinesis.put_records(StreamName="orders", Records=[small, large])
+    with refused("ValidationException", "less than or equal to 500"):
+        kinesis.put_records(StreamName="orders", Records=[{"Data": b"x", "PartitionKey": "k"}] * 501)
+
+
+# Lambda
+
+
+def zipped(text: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("lambda_function.py"), text)
+    return buffer.getvalue()
+
+
+def function(**more: Any) -> Any:
+    """A new function `cdc`; its role reads the stream and writes to S3."""
+    if "Role" not in more:
+        more["Role"] = role("runs-cdc", "lambda.amazonaws.com", "kinesis:*", "s3:PutObject")
+    return client("lambda").create_function(
+        **{
+            "FunctionName": "cdc",
+            "Runtime": "python3.13",
+            "Handler": "lambda_function.lambda_handler",
+            "Code": {"ZipFile": zipped()},
+            **more,
+        }
+    )
+
+
+def active_function(**more: Any) -> Any:
+    function(**more)
+    for _ in range(2):
+        configuration = client("lambda").get_function_configuration(FunctionName="cdc")
+    assert configuration["State"] == "Active"
+    return client("lambda")
+
+
+def with_alias() -> Any:
+    functions = active_function()
+    functions.publish_version(FunctionName="cdc")
+    functions.create_alias(FunctionName="cdc", Name="live", FunctionVersion="1")
+    stream()
+    return functions
+
+
+def map_stream(**more: Any) -> Any:
+    return client("lambda").create_event_source_mapping(
+        **{
+            "EventSourceArn": STREAM_ARN,
+            "FunctionName": "cdc:live",
+            "StartingPosition": "TRIM_HORIZON",
+            **more,
+        }
+    )
+
+
+def mapping_states(uuid: str, times: int) -> list[str]:
+    get = client("lambda").get_event_source_mapping
+    return [get(UUID=uuid)["State"] for _ in range(times)]
+
+
+def test_function_role_must_be_assumable_by_lambda(aws: EmulatedAws) -> None:
+    text = "The role defined for the function cannot be assumed by Lambda."
+    with refused("InvalidParameterValueException", text):
+        function(Role=role("wrong", "dms.amazonaws.com"))
+    aws.role_lag = 1
+    right = role("right", "lambda.amazonaws.com")
+    with refused("InvalidParameterValueException", text):
+        function(Role=right)
+    function(Role=right)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (
+            {"Runtime": "python9.9"},
+            "'runtime' failed to satisfy constraint: Member must satisfy enum value set",
+        ),
+        ({"MemorySize": 99999}, "'memorySize' failed to satisfy constraint"),
+        ({"Architectures": ["mips"]}, "'architectures.1.member' failed to satisfy constraint"),
+    ],
+    ids=["runtime", "memory", "architecture"],
+)
+def test_function_settings_stay_within_bounds(aws: EmulatedAws, wrong: dict[str, Any], text: str) -> None:
+    with refused("InvalidParameterValueException", text):
+        function(**wrong)
+
+
+def test_function_of_a_zip_needs_runtime_and_handler(aws: EmulatedAws) -> None:
+    arn = role("runs", "lambda.amazonaws.com")
+    with refused("InvalidParameterValueException", "Runtime and Handler are mandatory"):
+        client("lambda").create_function(FunctionName="cdc", Role=arn, Code={"ZipFile": zipped()})
+
+
+def test_function_is_pending_then_active(aws: EmulatedAws) -> None:
+    assert function()["State"] == "Pending"
+    functions = client("lambda")
+    for change in (
+        partial(functions.update_function_configuration, Timeout=60),
+        partial(functions.update_function_code, ZipFile=zipped()),
+        functions.publish_version,
+    ):
+        with refused("ResourceConflictException", "currently in the following state: Pending"):
+            change(FunctionName="cdc")
+    states = [functions.get_function(FunctionName="cdc")["Configuration"]["State"] for _ in range(2)]
+    assert states == ["Pending", "Active"]
+
+
+def test_function_update_is_in_progress_then_successful(aws: EmulatedAws) -> None:
+    functions = active_function()
+    updated = functions.update_function_configuration(FunctionName="cdc", Timeout=60)
+    assert (updated["Timeout"], updated["LastUpdateStatus"]) == (60, "InProgress")
+    with refused("ResourceConflictException", "An update is in progress for resource"):
+        functions.update_function_code(FunctionName="cdc", ZipFile=zipped())
+    get = functions.get_function_configuration
+    assert [get(FunctionName="cdc")["LastUpdateStatus"] for _ in range(2)] == ["InProgress", "Successful"]
+
+
+def test_function_keeps_what_moto_forgets(aws: EmulatedAws) -> None:
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:dead"
+    functions = active_function(
+        LoggingConfig={"LogFormat": "JSON", "LogGroup": "/cdc"}, DeadLetterConfig={"TargetArn": queue}
+    )
+    shape = functions.get_function_configuration(FunctionName="cdc")
+    assert shape["LoggingConfig"] == {
+        "LogFormat": "JSON",
+        "ApplicationLogLevel": "INFO",
+        "SystemLogLevel": "INFO",
+        "LogGroup": "/cdc",
+    }
+    assert shape["DeadLetterConfig"] == {"TargetArn": queue}
+    updated = functions.update_function_configuration(
+        FunctionName="cdc",
+        LoggingConfig={"LogFormat": "Text"},
+        TracingConfig={"Mode": "Active"},
+        EphemeralStorage={"Size": 1024},
+    )
+    assert updated["LoggingConfig"] == {"LogFormat": "Text", "LogGroup": "/aws/lambda/cdc"}
+    assert updated["TracingConfig"] == {"Mode": "Active"}
+    assert updated["EphemeralStorage"] == {"Size": 1024}
+
+
+def settle(get: Callable[[], Any]) -> None:
+    for _ in range(2):
+        get()
+
+
+def test_an_unchanged_function_is_not_published_again(aws: EmulatedAws) -> None:
+    functions = active_function()
+    publish = partial(functions.publish_version, FunctionName="cdc")
+    again = partial(functions.get_function_configuration, FunctionName="cdc")
+    assert [publish()["Version"] for _ in range(2)] == ["1", "1"]
+    functions.update_function_configuration(FunctionName="cdc", Timeout=3)
+    settle(again)
+    assert publish()["Version"] == "1"
+    assert (
+        functions.update_function_code(FunctionName="cdc", ZipFile=zipped(), Publish=True)["Version"] == "1"
+    )
+    settle(again)
+    changed = functions.update_function_code(FunctionName="cdc", ZipFile=zipped("new"), Publish=True)
+    assert changed["Version"] == "2"
+    assert functions.get_function(FunctionName="cdc", Qualifier="1")["Configuration"]["Version"] == "1"
+
+
+def test_function_code_can_be_downloaded(aws: EmulatedAws) -> None:
+    functions = with_alias()
+    functions.update_function_code(FunctionName="cdc", ZipFile=zipped("new"))
+    for qualifier, text in [("$LATEST", "new"), ("live", "")]:
+        answer = functions.get_function(FunctionName="cdc", Qualifier=qualifier)
+        with urllib.request.urlopen(answer["Code"]["Location"]) as download:
+            code = download.read()
+        assert code == zipped(text)
+        digest = base64.b64encode(hashlib.sha256(code).digest()).decode()
+        assert digest == answer["Configuration"]["CodeSha256"]
+
+
+def test_invoke_runs_nothing_unless_a_hook_answers(aws: EmulatedAws) -> None:
+    functions = with_alias()
+    with refused("NotImplemented"):
+        functions.invoke(FunctionName="cdc")
+    assert functions.invoke(FunctionName="cdc", InvocationType="DryRun")["StatusCode"] == 204
+    asked: list[tuple[str, bytes]] = []
+
+    def answer(arn: str, payload: bytes) -> bytes:
+        asked.append((arn, payload))
+        client("kinesis").list_shards(StreamName="orders")  # code may call AWS
+        return b'{"batchItemFailures": []}'
+
+    aws.invoke = answer
+    result = functions.invoke(FunctionName="cdc", Qualifier="live", Payload=b'{"Records": []}')
+    assert result["Payload"].read() == b'{"batchItemFailures": []}'
+    assert asked == [(f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:cdc:live", b'{"Records": []}')]
+    with refused("ResourceNotFoundException"):
+        functions.invoke(FunctionName="absent")
+
+
+def test_mapping_on_an_alias_is_reported_on_the_alias(aws: EmulatedAws) -> None:
+    functions = with_alias()
+    created = map_stream(BatchSize=10000, FunctionResponseTypes=["ReportBatchItemFailures"])
+    live = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:cdc:live"
+    assert (created["FunctionArn"], created["State"]) == (live, "Creating")
+    assert created["MaximumRetryAttempts"] == -1 and created["ParallelizationFactor"] == 1
+    assert mapping_states(created["UUID"], 2) == ["Creating", "Enabled"]
+
+    def listed(**chosen: str) -> list[str]:
+        found = functions.list_event_source_mappings(**chosen)["EventSourceMappings"]
+        return [each["FunctionArn"] for each in found]
+
+    assert (
+        listed(FunctionName="cdc") == listed(FunctionName="cdc:live") == listed(FunctionName=live) == [live]
+    )
+    assert listed(EventSourceArn=STREAM_ARN) == listed() == [live]
+    assert listed(FunctionName="cdc:other") == listed(EventSourceArn=STREAM_ARN + "x") == []
+    assert listed(FunctionName="cdc", EventSourceArn=STREAM_ARN) == [live]
+
+
+def test_one_mapping_a_stream_and_function(aws: EmulatedAws) -> None:
+    with_alias()
+    uuid = map_stream()["UUID"]
+    with refused(
+        "ResourceConflictException",
+        f'The event source arn (" {STREAM_ARN} ") and function (" cdc:live ") provided mapping already'
+        f" exists. Please update or delete the existing mapping with UUID {uuid}",
+    ):
+        map_stream()
+    map_stream(FunctionName="cdc")  # another one: not on the alias
+
+
+WRONG_MAPPINGS: list[tuple[dict[str, Any], str]] = [
+    ({"ParallelizationFactor": 11}, "'parallelizationFactor' failed"),
+    ({"BatchSize": 10001}, "'batchSize' failed"),
+    ({"MaximumBatchingWindowInSeconds": 301}, "'maximumBatchingWindowInSeconds' failed"),
+    ({"MaximumRecordAgeInSeconds": 604801}, "'maximumRecordAgeInSeconds' failed"),
+    ({"StartingPosition": "FIRST"}, "'startingPosition' failed"),
+    ({"StartingPosition": ""}, "tartingPosition"),
+    ({"StartingPosition": "AT_TIMESTAMP"}, "StartingPositionTimestamp goes with AT_TIMESTAMP"),
+    ({"StartingPositionTimestamp": 1}, "StartingPositionTimestamp goes with AT_TIMESTAMP"),
+    ({"EventSourceArn": STREAM_ARN + "x"}, "Stream not found"),
+    ({"EventSourceArn": STREAM_ARN + "/consumer/c:1"}, "not modelled here"),
+]
+
+
+def test_mapping_settings_stay_within_bounds(aws: EmulatedAws, subtests: pytest.Subtests) -> None:
+    with_alias()
+    for wrong, text in WRONG_MAPPINGS:
+        with subtests.test(text), refused("InvalidParameterValueException", text):
+            map_stream(**wrong)
+
+
+def test_mapping_needs_a_starting_position(aws: EmulatedAws) -> None:
+    with_alias()
+    with refused("InvalidParameterValueException", "StartingPosition is needed"):
+        client("lambda").create_event_source_mapping(EventSourceArn=STREAM_ARN, FunctionName="cdc")
+    with refused("ResourceNotFoundException"):
+        map_stream(FunctionName="cdc:absent")
+    created = map_stream(StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=1750000000)
+    assert created["StartingPositionTimestamp"].timestamp() == 1750000000
+
+
+def test_mapping_needs_a_role_that_reads_the_stream(aws: EmulatedAws) -> None:
+    with_alias()
+    client("iam").delete_role_policy(RoleName="runs-cdc", PolicyName="does")
+    with refused(
+        "InvalidParameterValueException", f"Cannot access stream {STREAM_ARN}. Please ensure the role can"
+    ):
+        map_stream()
+    client("iam").attach_role_policy(
+        RoleName="runs-cdc", PolicyArn="arn:aws:iam::aws:policy/service-role/AWSLambdaKinesisExecutionRole"
+    )
+    failed = {"OnFailure": {"Destination": "arn:aws:s3:::failed"}}
+    with refused("InvalidParameterValueException", "PutObject on S3"):
+        map_stream(DestinationConfig=failed)
+    map_stream()
+
+
+def test_mapping_gives_batches_up_to_s3(aws: EmulatedAws) -> None:
+    with_alias()
+    failed = {"OnFailure": {"Destination": "arn:aws:s3:::failed"}}
+    assert map_stream(DestinationConfig=failed)["DestinationConfig"] == failed
+
+
+def test_mapping_is_in_use_while_it_changes(aws: EmulatedAws) -> None:
+    functions = with_alias()
+    uuid = map_stream()["UUID"]
+    for change in (functions.update_event_source_mapping, functions.delete_event_source_mapping):
+        with refused("ResourceInUseException", "the event source mapping because it is in use"):
+            change(UUID=uuid)
+    mapping_states(uuid, 2)
+    assert functions.update_event_source_mapping(UUID=uuid, BatchSize=5)["State"] == "Updating"
+    assert mapping_states(uuid, 2) == ["Updating", "Enabled"]
+    assert functions.update_event_source_mapping(UUID=uuid, Enabled=False)["State"] == "Disabling"
+    assert mapping_states(uuid, 2) == ["Disabling", "Disabled"]
+    assert functions.delete_event_source_mapping(UUID=uuid)["State"] == "Deleting"
+    assert mapping_states(uuid, 1) == ["Deleting"]
+    with refused("ResourceNotFoundException"):
+        mapping_states(uuid, 1)
+    assert functions.list_event_source_mappings()["EventSourceMappings"] == []
+
+
+def test_putting_records_calls_no_function(aws: EmulatedAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_alias()
+    uuid = map_stream()["UUID"]
+    called: list[str] = []
+    aws.invoke = lambda arn, payload: called.append(arn) or b""  # type: ignore[func-returns-value]
+    client("kinesis").put_record(StreamName="orders", Data=b"x", PartitionKey="k")
+    client("lambda").delete_function(FunctionName="cdc")
+    client("kinesis").put_records(StreamName="orders", Records=[{"Data": b"x", "PartitionKey": "k"}])
+    assert (called, mapping_states(uuid, 1)) == ([], ["Creating"])
+
+
+# RDS
+
+
+def database(name: str = "shop", **more: Any) -> Any:
+    return client("rds").create_db_instance(
+        **{
+            "DBInstanceIdentifier": name,
+            "DBInstanceClass": "db.t4g.medium",
+            "Engine": "postgres",
+            "EngineVersion": "16.8",
+            "AllocatedStorage": 20,
+            "MasterUsername": "owner",
+            "MasterUserPassword": "secret-password",
+            **more,
+        }
+    )["DBInstance"]
+
+
+def database_shape(name: str = "shop") -> Any:
+    return client("rds").describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]
+
+
+def database_states(times: int) -> list[str]:
+    return [database_shape()["DBInstanceStatus"] for _ in range(times)]
+
+
+def parameter_group(family: str = "postgres16") -> None:
+    client("rds").create_db_parameter_group(
+        DBParameterGroupName="cdc", DBParameterGroupFamily=family, Description="logical replication"
+    )
+
+
+def logical_replication(method: str = "pending-reboot", name: str = "rds.logical_replication") -> None:
+    parameter = {"ParameterName": name, "ParameterValue": "1", "ApplyMethod": method}
+    client("rds").modify_db_parameter_group(DBParameterGroupName="cdc", Parameters=[parameter])
+
+
+def test_database_has_no_endpoint_until_it_is_available(aws: EmulatedAws) -> None:
+    assert database()["DBInstanceStatus"] == "creating"
+    assert "Endpoint" not in database_shape()
+    with refused("InvalidDBInstanceState"):
+        client("rds").modify_db_instance(DBInstanceIdentifier="shop", AllocatedStorage=30)
+    shape = database_shape()
+    assert (shape["DBInstanceStatus"], shape["Endpoint"]["Port"]) == ("available", 5432)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"Engine": "mysql"}, {"EngineVersion": "16.999"}, {"DBInstanceClass": "db.t1.nano"}], ids=str
+)
+def test_database_must_be_orderable(aws: EmulatedAws, wrong: dict[str, str]) -> None:
+    with refused("InvalidParameterCombination", "RDS does not support creating a DB instance with"):
+        database(**wrong)
+
+
+def test_what_can_be_ordered_is_listed(aws: EmulatedAws) -> None:
+    rds = client("rds")
+    versions = rds.describe_db_engine_versions(Engine="postgres", EngineVersion="17")["DBEngineVersions"]
+    assert [(each["EngineVersion"], each["DBParameterGroupFamily"]) for each in versions] == [
+        ("17.2", "postgres17"),
+        ("17.4", "postgres17"),
+    ]
+    default = rds.describe_db_engine_versions(Engine="postgres", DefaultOnly=True)["DBEngineVersions"]
+    assert [each["EngineVersion"] for each in default] == ["18.1"]
+    options = rds.describe_orderable_db_instance_options(Engine="postgres", EngineVersion="16.8")
+    assert len(options["OrderableDBInstanceOptions"]) == 5
+
+
+def test_static_parameters_wait_for_a_reboot(aws: EmulatedAws) -> None:
+    rds = client("rds")
+    parameter_group()
+    with refused("InvalidParameterCombination", "cannot use immediate apply method for static parameter"):
+        logical_replication("immediate")
+    with refused("InvalidParameterValue", "Could not find parameter with name: no.such"):
+        logical_replication(name="no.such")
+    with refused("InvalidParameterValue", "ParameterGroupFamily postgres99 is not valid"):
+        parameter_group("postgres99")
+    database(DBParameterGroupName="cdc")
+    database_states(2)
+
+    def applied() -> Any:
+        return database_shape()["DBParameterGroups"][0]["ParameterApplyStatus"]
+
+    assert applied() == "in-sync"
+    logical_replication()
+    assert applied() == "pending-reboot"
+    assert (
+        rds.reboot_db_instance(DBInstanceIdentifier="shop")["DBInstance"]["DBInstanceStatus"] == "rebooting"
+    )
+    assert database_states(2) == ["rebooting", "available"]
+    assert applied() == "in-sync"
+    rows = rds.describe_db_parameters(DBParameterGroupName="cdc", Source="user")["Parameters"]
+    assert [(row["ParameterName"], row["ParameterValue"], row["ApplyType"]) for row in rows] == [
+        ("rds.logical_replication", "1", "static")
+    ]
+    assert len(rds.describe_db_parameters(DBParameterGroupName="cdc")["Parameters"]) == 14
+
+
+def test_another_parameter_group_waits_for_a_reboot(aws: EmulatedAws) -> None:
+    database()
+    database_states(2)
+    parameter_group()
+    client("rds").modify_db_instance(
+        DBInstanceIdentifier="shop", DBParameterGroupName="cdc", ApplyImmediately=True
+    )
+    assert database_states(2) == ["modifying", "available"]
+    assert database_shape()["DBParameterGroups"] == [
+        {"DBParameterGroupName": "cdc", "ParameterApplyStatus": "pending-reboot"}
+    ]
+
+
+def test_default_parameter_group_stays_as_it_is(aws: EmulatedAws) -> None:
+    parameter = {"ParameterName": "rds.force_ssl", "ParameterValue": "0", "ApplyMethod": "immediate"}
+    with refused("InvalidDBParameterGroupState"):
+        client("rds").modify_db_parameter_group(
+            DBParameterGroupName="default.postgres16", Parameters=[parameter]
+        )
+
+
+def test_parameter_group_in_use_stays(aws: EmulatedAws) -> None:
+    parameter_group("postgres17")
+    with refused("InvalidParameterCombination", "DBParameterGroupFamily postgres17 cannot be used"):
+        database(DBParameterGroupName="cdc")
+    database(DBParameterGroupName="cdc", EngineVersion="17.4")
+    rds = client("rds")
+    with refused("InvalidDBParameterGroupState", "still members of this parameter group cdc"):
+        rds.delete_db_parameter_group(DBParameterGroupName="cdc")
+    database_states(2)
+    rds.delete_db_instance(DBInstanceIdentifier="shop", SkipFinalSnapshot=True)
+    assert database_states(1) == ["deleting"]
+    with refused("DBInstanceNotFound"):
+        database_shape()
+    rds.delete_db_parameter_group(DBParameterGroupName="cdc")
+    with refused("DBParameterGroupNotFound"):
+        rds.delete_db_parameter_group(DBParameterGroupName="cdc")
+
+
+def test_database_changes_now_or_waits(aws: EmulatedAws) -> None:
+    database()
+    database_states(2)
+    modify = partial(client("rds").modify_db_instance, DBInstanceIdentifier="shop")
+    modify(AllocatedStorage=40, BackupRetentionPeriod=7)
+    shape = database_shape()
+    assert (shape["AllocatedStorage"], shape["BackupRetentionPeriod"]) == (20, 7)
+    assert shape["PendingModifiedValues"] == {"AllocatedStorage": 40}
+    modify(AllocatedStorage=40, ApplyImmediately=True)
+    assert database_states(2) == ["modifying", "available"]
+    shape = database_shape()
+    assert (shape["AllocatedStorage"], shape.get("PendingModifiedValues", {})) == (40, {})
+
+
+def test_protected_database_stays(aws: EmulatedAws) -> None:
+    database(DeletionProtection=True)
+    database_states(2)
+    rds = client("rds")
+    with refused("InvalidParameterCombination", "protected"):
+        rds.delete_db_instance(DBInstanceIdentifier="shop", SkipFinalSnapshot=True)
+    rds.modify_db_instance(DBInstanceIdentifier="shop", DeletionProtection=False)
+    with refused("InvalidParameterCombination", "FinalDBSnapshotIdentifier is required"):
+        rds.delete_db_instance(DBInstanceIdentifier="shop")
+    rds.delete_db_instance(DBInstanceIdentifier="shop", FinalDBSnapshotIdentifier="last")
+    assert [each["DBSnapshotIdentifier"] for each in rds.describe_db_snapshots()["DBSnapshots"]][-1] == "last"
+
+
+def test_managed_secret_has_the_chosen_name(aws: EmulatedAws) -> None:
+    rds = client("rds")
+    created = rds.create_db_instance(
+        DBInstanceIdentifier="shop",
+        DBInstanceClass="db.t4g.medium",
+        Engine="postgres",
+        AllocatedStorage=20,
+        MasterUsername="owner",
+        ManageMasterUserPassword=True,
+    )["DBInstance"]
+    secret = client("secretsmanager").get_secret_value(SecretId=created["MasterUserSecret"]["SecretArn"])
+    assert json.loads(secret["SecretString"])["username"] == "owner"
+    assert created["EngineVersion"] == "18.1"
+
+
+def test_db_subnet_group_covers_two_zones_and_stays_while_in_use(aws: EmulatedAws) -> None:
+    rds = client("rds")
+    create = partial(rds.create_db_subnet_group, DBSubnetGroupName="cdc", DBSubnetGroupDescription="d")
+    with refused("DBSubnetGroupDoesNotCoverEnoughAZs", "at least 2 AZs"):
+        create(SubnetIds=subnets()[:1])
+    create(SubnetIds=subnets())
+    with refused("DBSubnetGroupAlreadyExists"):
+        create(SubnetIds=subnets())
+    with refused("DBSubnetGroupDoesNotCoverEnoughAZs"):
+        rds.modify_db_subnet_group(DBSubnetGroupName="cdc", SubnetIds=subnets()[:1])
+    database(DBSubnetGroupName="cdc")
+    with refused("InvalidDBSubnetGroupStateFault"):
+        rds.delete_db_subnet_group(DBSubnetGroupName="cdc")
+
+
+# S3, EC2, IAM, Secrets Manager, and what moto does well enough
+
+
+def test_tls_only_bucket_can_be_used(aws: EmulatedAws) -> None:
+    s3 = client("s3")
+    s3.create_bucket(Bucket="landing", CreateBucketConfiguration={"LocationConstraint": REGION})
+    only_tls = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": ["arn:aws:s3:::landing", "arn:aws:s3:::landing/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    no_delete = {**only_tls, "Action": "s3:DeleteObject"}
+    del no_delete["Condition"]
+    document = {"Version": "2012-10-17", "Statement": [only_tls, no_delete]}
+    s3.put_bucket_policy(Bucket="landing", Policy=json.dumps(document))
+    s3.put_object(Bucket="landing", Key="a", Body=b"x")
+    assert s3.get_object(Bucket="landing", Key="a")["Body"].read() == b"x"
+    with refused("403"):
+        s3.delete_object(Bucket="landing", Key="a")
+    assert json.loads(s3.get_bucket_policy(Bucket="landing")["Policy"]) == document
+
+
+def test_bucket_is_encrypted_from_the_start(aws: EmulatedAws) -> None:
+    s3 = client("s3")
+    s3.create_bucket(Bucket="landing", CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def algorithm() -> Any:
+        rules = s3.get_bucket_encryption(Bucket="landing")["ServerSideEncryptionConfiguration"]["Rules"]
+        return rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"]
+
+    assert algorithm() == "AES256"
+    s3.delete_bucket_encryption(Bucket="landing")
+    assert algorithm() == "AES256"
+    assert s3.put_object(Bucket="landing", Key="a", Body=b"x")["ServerSideEncryption"] == "AES256"
+
+
+def security_group(name: str) -> str:
+    vpc = client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    group: str = client("ec2").create_security_group(GroupName=name, Description="d", VpcId=vpc)["GroupId"]
+    return group
+
+
+def test_security_group_in_use_stays(aws: EmulatedAws) -> None:
+    ec2, dms_group, db_group = client("ec2"), security_group("dms"), security_group("db")
+    rule = {
+        "IpProtocol": "tcp",
+        "FromPort": 5432,
+        "ToPort": 5432,
+        "UserIdGroupPairs": [{"GroupId": dms_group}],
+    }
+    ec2.authorize_security_group_ingress(GroupId=db_group, IpPermissions=[rule])
+    with refused("DependencyViolation", f"resource {dms_group} has a dependent object"):
+        ec2.delete_security_group(GroupId=dms_group)
+    ec2.revoke_security_group_ingress(GroupId=db_group, IpPermissions=[rule])
+    vpc_role()
+    subnet_group()
+    instance(VpcSecurityGroupIds=[dms_group])
+    with refused("DependencyViolation"):
+        ec2.delete_security_group(GroupId=dms_group)
+    ec2.delete_security_group(GroupId=db_group)
+
+
+def test_vpc_endpoint_services_can_be_filtered(aws: EmulatedAws) -> None:
+    name = f"com.amazonaws.{REGION}.kinesis-streams"
+    filters = [
+        {"Name": "service-name", "Values": [name]},
+        {"Name": "service-type", "Values": ["Interface"]},
+    ]
+    found = client("ec2").describe_vpc_endpoint_services(Filters=filters)
+    assert found["ServiceNames"] == [name]
+    assert (
+        client("ec2").describe_vpc_endpoint_services(ServiceNames=[name])["ServiceDetails"][0]["ServiceName"]
+        == name
+    )
+
+
+def test_managed_policies_exist(aws: EmulatedAws) -> None:
+    vpc_role()
+    role("dms-cloudwatch-logs-role", "dms.amazonaws.com")
+    arn = "arn:aws:iam::aws:policy/service-role/AmazonDMSCloudWatchLogsRole"
+    client("iam").attach_role_policy(RoleName="dms-cloudwatch-logs-role", PolicyArn=arn)
+    attached = client("iam").list_attached_role_policies(RoleName="dms-cloudwatch-logs-role")
+    assert [policy["PolicyArn"] for policy in attached["AttachedPolicies"]] == [arn]
+
+
+def test_policies_of_a_role_are_simulated(aws: EmulatedAws) -> None:
+    arn = role("reader", "lambda.amazonaws.com", "s3:Get*", resource="arn:aws:s3:::landing/*")
+
+    def decisions(source_arn: str) -> list[str]:
+        answer = client("iam").simulate_principal_policy(
+            PolicySourceArn=source_arn,
+            ActionNames=["s3:GetObject", "s3:PutObject"],
+            ResourceArns=["arn:aws:s3:::landing/a"],
+        )
+        return [result["EvalDecision"] for result in answer["EvaluationResults"]]
+
+    assert decisions(arn) == ["allowed", "implicitDeny"]
+    assert decisions(f"arn:aws:iam::{ACCOUNT}:user/deployer") == ["allowed", "allowed"]
+
+
+def test_secret_scheduled_for_deletion_blocks_its_name(aws: EmulatedAws) -> None:
+    secrets = client("secretsmanager")
+    secrets.create_secret(Name="cdc/dms", SecretString="{}")
+    with refused("ResourceExistsException"):
+        secrets.create_secret(Name="cdc/dms", SecretString="{}")
+    secrets.delete_secret(SecretId="cdc/dms")
+    with refused("InvalidRequestException", "already scheduled for deletion"):
+        secrets.create_secret(Name="cdc/dms", SecretString="{}")
+
+
+def test_what_moto_does_well_enough(aws: EmulatedAws) -> None:
+    """Calls of the chain that need no model of ours; a failure here asks for one."""
+    events, watch, logs, sns = (client(name) for name in ("events", "cloudwatch", "logs", "sns"))
+    topic = sns.create_topic(Name="alarms", Tags=[{"Key": "a", "Value": "b"}])["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="email", Endpoint="ops@example.com")
+    assert len(sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]) == 1
+    events.put_rule(Name="task", EventPattern=json.dumps({"source": ["aws.dms"]}), State="ENABLED")
+    events.put_targets(Rule="task", Targets=[{"Id": "topic", "Arn": topic}])
+    assert events.list_targets_by_rule(Rule="task")["Targets"] == [{"Id": "topic", "Arn": topic}]
+    assert [rule["Name"] for rule in events.list_rules()["Rules"]] == ["task"]
+    watch.put_dashboard(DashboardName="cdc", DashboardBody=json.dumps({"widgets": []}))
+    assert json.loads(watch.get_dashboard(DashboardName="cdc")["DashboardBody"]) == {"widgets": []}
+    watch.put_metric_alarm(
+        AlarmName="late",
+        Namespace="AWS/Lambda",
+        MetricName="IteratorAge",
+        Dimensions=[{"Name": "FunctionName", "Value": "cdc"}],
+        Statistic="Maximum",
+        Period=60,
+        EvaluationPeriods=5,
+        Threshold=60000.0,
+        ComparisonOperator="GreaterThanThreshold",
+        TreatMissingData="notBreaching",
+        AlarmActions=[topic],
+    )
+    alarm = watch.describe_alarms(AlarmNames=["late"])["MetricAlarms"][0]
+    assert (alarm["Threshold"], alarm["AlarmActions"]) == (60000.0, [topic])
+    logs.create_log_group(logGroupName="/aws/lambda/cdc", tags={"a": "b"})
+    logs.put_retention_policy(logGroupName="/aws/lambda/cdc", retentionInDays=30)
+    transformation = {"metricName": "Quarantined", "metricNamespace": "cdc", "metricValue": "1"}
+    logs.put_metric_filter(
+        logGroupName="/aws/lambda/cdc",
+        filterName="quarantined",
+        filterPattern='{ $.event = "quarantined" }',
+        metricTransformations=[transformation],
+    )
+    assert logs.describe_log_groups()["logGroups"][0]["retentionInDays"] == 30
+    assert logs.describe_metric_filters()["metricFilters"][0]["metricTransformations"] == [transformation]
+
+
+# As a server, for the AWS CLI
+
+
+AWS_CLI = Path(sys.executable).with_name("aws")
+
+
+def run_cli(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    return subprocess.run(
+        [AWS_CLI, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_aws_cli_is_served(aws: EmulatedAws) -> None:
+    stream()
+    table = run_cli(aws.url, "dms", "describe-orderable-replication-instances", "--max-items", "1")
+    assert json.loads(table.stdout)["OrderableReplicationInstances"][0]["EngineVersion"] == "3.5.2"
+    missing = run_cli(aws.url, "dms", "describe-replication-configs")
+    assert missing.returncode == 255 or missing.returncode == 254
+    assert "(NotImplemented)" in missing.stderr and "dms.DescribeReplicationConfigs" in missing.stderr
+    summary = run_cli(aws.url, "kinesis", "describe-stream-summary", "--stream-name", "orders")
+    assert json.loads(summary.stdout)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE"
+
+
+def test_server_prints_one_line_serves_and_stops_on_interrupt(clean_environment: None) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "local_run.aws", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        url = line.split()[3].rstrip(":")
+        assert line == (
+            f"emulated AWS at {url}: export AWS_ENDPOINT_URL={url} AWS_ACCESS_KEY_ID=local"
+            " AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=eu-west-1\n"
+        )
+        assert url.startswith("http://127.0.0.1:")
+        identity = run_cli(url, "sts", "get-caller-identity")
+        assert json.loads(identity.stdout)["Account"] == ACCOUNT
+        server.send_signal(signal.SIGINT)
+        rest, errors = server.communicate(timeout=20)
+    finally:
+        server.kill()
+    assert (server.returncode, rest, errors) == (0, "", "")
+
+
+def test_server_says_when_its_port_is_taken(aws: EmulatedAws) -> None:
+    port = aws.url.rsplit(":", 1)[1]
+    second = subprocess.run(
+        [sys.executable, "-m", "local_run.aws", "--port", port],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert f"error: cannot serve on 127.0.0.1:{port}" in second.stderr
+
+
+def test_rules_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert model.main(["--rules"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(model.RULES)
+    assert any(line.startswith("documented  dms.ReloadTables ") for line in lines)
