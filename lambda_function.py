@@ -40,7 +40,6 @@ import msgspec
 from isal import isal_zlib
 
 CHUNK_RECORDS = 128  # records read at a time: few enough to stay in the processor's cache
-ENCODED_ROWS = 32  # rows of a group encoded at a time
 NAME_BYTES = 63  # longest identifier of PostgreSQL: NAMEDATALEN - 1
 UPLOAD_THREADS = 16  # more gain nothing: boto3 is bound by its own CPU
 UPLOAD_ATTEMPTS = 3
@@ -360,7 +359,8 @@ def decode_records(records: list[Any], first_index: int) -> list[KinesisRecord]:
     except (msgspec.ValidationError, UnicodeEncodeError):
         decoded = [decode_record(record, first_index + i) for i, record in enumerate(records)]
     digits = "".join([record.kinesis.sequence_number for record in decoded])
-    if not (digits.isascii() and digits.isdigit() and "".join([r.event_id for r in decoded]).isascii()):
+    event_ids = "".join([record.event_id for record in decoded])
+    if not (digits.isascii() and digits.encode().isdigit() and event_ids.isascii()):
         raise EventError("expected sequence numbers of digits, and an eventID in ASCII")
     return decoded
 
@@ -463,8 +463,7 @@ def add_rows(batch: Batch, records: list[KinesisRecord], decode_envelope: Envelo
         )
         group.new_rows.append(row)
     for group in {*groups}:
-        if len(group.new_rows) >= ENCODED_ROWS:
-            group.write_new_rows()
+        group.write_new_rows()
 
 
 def read_envelopes(records: list[KinesisRecord], decode_envelope: EnvelopeDecoder) -> list[Any]:
@@ -577,9 +576,10 @@ def groups_of(batch: Batch, records: list[KinesisRecord], metadatas: list[Metada
     groups = [*map(batch.routes.get, routes)]
     if None not in groups:
         return groups  # type: ignore[return-value]
-    folders = [folder_of(*route[1:]) for route in routes]
-    for route, record, folder in zip(routes, records, folders, strict=True):
-        batch.routes[route] = batch.group(record, folder)
+    folders = {route: folder_of(*route[1:]) for route in dict.fromkeys(routes) if route not in batch.routes}
+    for route, record in zip(routes, records, strict=True):
+        if route not in batch.routes:
+            batch.routes[route] = batch.group(record, folders[route])
     return [batch.routes[route] for route in routes]
 
 
