@@ -253,6 +253,8 @@ class Batch(msgspec.Struct):
         """The group of the record's shard for the folder; a new one begins with the record."""
         key = (record.shard_id, folder)
         if key not in self.groups:
+            if not record.shard_id.isascii():
+                raise EventError("expected the eventID of Kinesis records, found one that is not of ASCII")
             self.groups[key] = Group(folder, record.shard_id, record.kinesis.sequence_number)
         return self.groups[key]
 
@@ -359,9 +361,8 @@ def decode_records(records: list[Any], first_index: int) -> list[KinesisRecord]:
     except (msgspec.ValidationError, UnicodeEncodeError):
         decoded = [decode_record(record, first_index + i) for i, record in enumerate(records)]
     digits = "".join([record.kinesis.sequence_number for record in decoded])
-    event_ids = "".join([record.event_id for record in decoded])
-    if not (digits.isascii() and digits.encode().isdigit() and event_ids.isascii()):
-        raise EventError("expected sequence numbers of digits, and an eventID in ASCII")
+    if not (digits.isascii() and digits.encode().isdigit()):
+        raise EventError("expected sequence numbers of Kinesis records, found one that is not of digits")
     return decoded
 
 
@@ -441,8 +442,9 @@ def add_rows(batch: Batch, records: list[KinesisRecord], decode_envelope: Envelo
     is paid once a step, not once a record. That is most of the handler's speed.
     """
     envelopes = read_envelopes(records, decode_envelope)
-    tails = row_tails(envelopes)
     metadatas = [envelope.metadata for envelope in envelopes]
+    check_timestamps(metadatas)
+    tails = row_tails(envelopes)
     groups = groups_of(batch, records, metadatas)
     lsns = first_lsns([metadata.stream_position for metadata in metadatas])
     for group, record, metadata, lsn, tail in zip(groups, records, metadatas, lsns, tails, strict=True):
@@ -467,7 +469,7 @@ def add_rows(batch: Batch, records: list[KinesisRecord], decode_envelope: Envelo
 
 
 def read_envelopes(records: list[KinesisRecord], decode_envelope: EnvelopeDecoder) -> list[Any]:
-    """The records' envelopes, their metadata checked. Raises PoisonRecord."""
+    """The records' envelopes. Raises PoisonRecord."""
     if UndecodedRecord in map(type, records):
         raise PoisonRecord("the data is not base64")
     payloads = [record.kinesis.payload for record in records]
@@ -478,12 +480,15 @@ def read_envelopes(records: list[KinesisRecord], decode_envelope: EnvelopeDecode
             text.decode()  # the decoder does not check text that it leaves as it is
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise PoisonRecord(why_unreadable(payloads[0]) if len(payloads) == 1 else "") from None
-    metadatas = [envelope.metadata for envelope in envelopes]
+    return envelopes
+
+
+def check_timestamps(metadatas: list[Metadata]) -> None:
+    """Raises PoisonRecord when a time is malformed."""
     timestamps = [metadata.timestamp for metadata in metadatas]
     timestamps += [at for metadata in metadatas if (at := metadata.commit_timestamp) is not None]
     if not are_timestamps(timestamps):
         raise PoisonRecord("a timestamp in metadata is malformed")
-    return envelopes
 
 
 def are_timestamps(texts: list[str]) -> bool:
@@ -529,7 +534,7 @@ def row_tails(envelopes: list[Any]) -> list[msgspec.Raw]:
         return [row_tail(envelope) for envelope in envelopes]
     if b'"cdc_' in data or (b"\\" in data and b"\\u00" in data):  # a name of ours; escapes could spell one
         check_columns(envelopes)
-    return [msgspec.Raw(tail) for tail in map(b',"'.join, zip(befores, columns, strict=True))]
+    return [*map(msgspec.Raw, map(b',"'.join, zip(befores, columns, strict=True)))]
 
 
 def row_tail(envelope: Any) -> msgspec.Raw:
