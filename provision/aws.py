@@ -54,14 +54,22 @@ class Refusal(AwsError):
         self.message = message
 
 
+def silent(text: str) -> None:
+    """Tells nobody."""
+
+
 @dataclass
 class Account:
-    """An AWS account and region, as boto3 finds them, and the pipeline that is made in it."""
+    """An AWS account and region, as boto3 finds them, and the pipeline that is made in it.
+
+    tell gets a line for every refusal that is only waited out.
+    """
 
     session: Any
     pipeline: str
     poll_seconds: float = 5.0
     sleep: Callable[[float], None] = time.sleep
+    tell: Callable[[str], None] = silent
     clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
@@ -128,6 +136,7 @@ class Account:
             except Refusal as error:
                 if error.code not in codes or text not in error.message:
                     raise
+                self.tell(f"{error}; that passes: trying again")
             self.sleep(self.poll_seconds)
         return attempt()
 
@@ -138,7 +147,7 @@ class Account:
     @property
     def region(self) -> str:
         if not self.session.region_name:
-            raise AwsError("no AWS region: set AWS_REGION")
+            raise AwsError("no AWS region: set AWS_DEFAULT_REGION")
         return str(self.session.region_name)
 
     @cached_property

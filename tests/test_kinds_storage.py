@@ -25,8 +25,9 @@ from moto.s3.models import s3_backends
 from provision.aws import Account, AwsError, Refusal, iam_action
 from provision.engine import Action, Live, Ref, RefusedError, Resource, Step, destroy, execute, observe, plan
 from provision.kinds.cloudwatch import Alarm, Dashboard
+from provision.kinds.documents import canonical_policy, policy_as_declared
 from provision.kinds.events import Rule
-from provision.kinds.iam import Role, canonical_policy, policy_as_declared, trusted_services
+from provision.kinds.iam import Role, trusted_services
 from provision.kinds.kinesis import Stream, shard_steps
 from provision.kinds.logs import LogGroup, MetricFilter
 from provision.kinds.s3 import Bucket, tls_only

@@ -17,7 +17,7 @@ from typing import Any
 
 from provision.aws import Account, AwsError, Refusal
 from provision.engine import Kind, Live, Spec, differences
-from provision.kinds.iam import tags_in, there
+from provision.kinds.documents import tags_in, there
 
 ABSENT = {"ResourceNotFoundFault"}  # also what a filter without a match is answered with
 INSTANCE_SECONDS = 3600  # 5 to 15 minutes are usual

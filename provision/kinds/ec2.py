@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from provision.aws import Account, AwsError, Refusal
 from provision.engine import UNKNOWN, Kind, Live, Spec
-from provision.kinds.iam import as_declared, policy_as_declared, tags_in, there
+from provision.kinds.documents import as_declared, policy_as_declared, tags_in, there
 
 ENDPOINT_SECONDS = 900
 LINGER_ATTEMPTS = 180  # with 5 s between them: 15 minutes
@@ -24,10 +24,6 @@ SERVICES = {
 RuleKey = tuple[Any, ...]  # ("tcp", 443, 443, "CidrIp", "0.0.0.0/0")
 
 
-def silent(text: str) -> None:
-    pass
-
-
 # --------------------------------------------------------------------------------------------------------
 # Security groups
 # --------------------------------------------------------------------------------------------------------
@@ -40,12 +36,10 @@ class SecurityGroup(Kind):
     Attributes: id, name, vpc_id. A direction that the spec has, has these rules and no others; so the rule
     that AWS gives a new group (out to everywhere) stays only if it is declared. The descriptions of group and
     rules are for people: they are set once and not compared (AWS can't change that of a group).
-
-    tell gets a line for every refused deletion: a network interface of DMS outlives its instance by minutes.
+    Its deletion waits for the network interfaces of DMS, which outlive their instance by minutes.
     """
 
     account: Account
-    tell: Callable[[str], None] = silent
     label = "security group"
     immutable = frozenset({"GroupName", "VpcId"})
     write_only = frozenset({"Description"})
@@ -82,14 +76,9 @@ class SecurityGroup(Kind):
         absent = {"InvalidGroup.NotFound"}
 
         def attempt() -> None:
-            try:
-                self.account.find(
-                    "ec2", "delete_security_group", f"security group {name}", absent, GroupId=group_id
-                )
-            except Refusal as error:
-                if error.code == "DependencyViolation":
-                    self.tell(f"security group {name} is still used by {self.users(group_id, name)}: waiting")
-                raise
+            self.account.find(
+                "ec2", "delete_security_group", f"security group {name}", absent, GroupId=group_id
+            )
 
         try:
             self.account.retry({"DependencyViolation"}, "", LINGER_ATTEMPTS, attempt)

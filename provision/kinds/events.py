@@ -8,7 +8,7 @@ from typing import Any
 
 from provision.aws import Account, AwsError
 from provision.engine import Kind, Live, Spec
-from provision.kinds.iam import as_declared, tags_in, there
+from provision.kinds.documents import as_declared, tags_in, there
 
 ABSENT = {"ResourceNotFoundException"}
 RULE_KEYS = ("Description", "State")

@@ -7,7 +7,7 @@ from typing import Any
 
 from provision.aws import Account, AwsError
 from provision.engine import Kind, Live, Spec
-from provision.kinds.iam import there
+from provision.kinds.documents import there
 
 ABSENT = {"ResourceNotFoundException"}
 STREAM_SECONDS = 1800  # a change of the shard count takes minutes, and longer the more shards there are

@@ -17,7 +17,7 @@ from typing import Any
 
 from provision.aws import Account, AwsError, Refusal
 from provision.engine import Kind, Live, Spec, differences
-from provision.kinds.iam import there
+from provision.kinds.documents import there
 
 ABSENT = {"ResourceNotFoundException"}
 # Keys that UpdateFunctionConfiguration sets.

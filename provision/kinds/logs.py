@@ -7,7 +7,7 @@ from typing import Any
 
 from provision.aws import TAG, Account
 from provision.engine import Kind, Live, Spec
-from provision.kinds.iam import as_declared, there
+from provision.kinds.documents import as_declared, there
 
 ABSENT = {"ResourceNotFoundException"}
 FILTER_KEYS = ("filterPattern", "metricTransformations")

@@ -14,8 +14,8 @@ from typing import Any
 
 from provision.aws import Account, AwsError, Refusal
 from provision.engine import UNKNOWN, Kind, Live, RefusedError, Spec
+from provision.kinds.documents import as_declared, tags_in, there
 from provision.kinds.ec2 import check_zones
-from provision.kinds.iam import as_declared, tags_in, there
 
 NO_INSTANCE = {"DBInstanceNotFound", "DBInstanceNotFoundFault"}
 NO_PARAMETER_GROUP = {"DBParameterGroupNotFound", "DBParameterGroupNotFoundFault"}
@@ -594,7 +594,7 @@ def instance_name(address: str, region: str) -> str:
         raise AwsError(f"PGHOST {address} is no host name of RDS: give that, or {INSTEAD}")
     name, unique, found_region = parts[1], parts[2], parts[3]
     if found_region != region:
-        raise AwsError(f"PGHOST {address} is not in {region}: set AWS_REGION={found_region}")
+        raise AwsError(f"PGHOST {address} is not in {region}: set AWS_DEFAULT_REGION={found_region}")
     if unique.startswith("proxy-"):
         raise AwsError(
             f"PGHOST {address} is an RDS Proxy, which DMS can't read changes through:"

@@ -9,7 +9,7 @@ from typing import Any
 
 from provision.aws import Account, AwsError, Refusal
 from provision.engine import Kind, Live, Spec
-from provision.kinds.iam import as_declared, policy_as_declared, tags_in, there
+from provision.kinds.documents import as_declared, policy_as_declared, tags_in, there
 
 ABSENT = {"404", "NoSuchBucket"}
 # "A conflicting conditional operation is currently in progress against this resource. Please try again.":

@@ -9,7 +9,7 @@ from typing import Any
 
 from provision.aws import DENIED, Account, Refusal
 from provision.engine import Kind, Live, Spec
-from provision.kinds.iam import tags_in, there
+from provision.kinds.documents import tags_in, there
 
 ABSENT = {"ResourceNotFoundException"}
 RECOVERY_DAYS = 7  # the least that AWS takes; a secret deleted by mistake can be restored until then

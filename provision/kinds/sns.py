@@ -8,7 +8,7 @@ from typing import Any
 
 from provision.aws import Account
 from provision.engine import Kind, Live, Spec
-from provision.kinds.iam import policy_as_declared, tags_in, there
+from provision.kinds.documents import policy_as_declared, tags_in, there
 
 ABSENT = {"NotFound", "ResourceNotFound"}
 PENDING = "PendingConfirmation"
