@@ -50,6 +50,12 @@ SEQUENCE_DIGITS = 56  # sequence numbers are padded to this, so that their text 
 KPL_MAGIC, GZIP_MAGIC = b"\xf3\x89\x9a\xc2", b"\x1f\x8b"
 UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]|\A\.+|\.+\Z")
 LOG_LEVELS = ("INFO", "WARNING", "ERROR")
+# Of the same .env, and setup_dms.py's to read.
+CHAIN_SETTINGS = (
+    *("PIPELINE_NAME", "PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSSLMODE", "CREATE_RDS"),
+    *("TABLES", "SUBNET_IDS", "VPC_ENDPOINTS", "STREAM_SHARDS", "BATCH_WINDOW_SECONDS", "LOB_MAX_SIZE_KB"),
+    *("HEARTBEAT_SCHEMA", "CAPTURE_DDLS", "DMS_INSTANCE_CLASS", "RDS_INSTANCE_CLASS", "ALARM_EMAIL"),
+)
 NEW = {"IfNoneMatch": "*"}
 ADVICE = {
     "AccessDenied": ": allow s3:PutObject and s3:GetObject on this key, and the use of the bucket's KMS key",
@@ -878,7 +884,7 @@ def read_settings(dotenv_file: Path) -> Settings:
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
-    known = list(Settings.keys().values())
+    known = [*Settings.keys().values(), *CHAIN_SETTINGS]
     try:
         text = dotenv_file.read_text(encoding="utf-8") if dotenv_file.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
@@ -894,7 +900,7 @@ def read_settings(dotenv_file: Path) -> Settings:
             faults.append(f"{key} in .env is unknown: {advice}")
         elif value is None:
             faults.append(f"{key} in .env has no value: write {key}=... or remove it")
-        else:
+        elif key not in CHAIN_SETTINGS:
             os.environ.setdefault(key, value)
     return Settings.from_mapping(os.environ, faults)
 

@@ -122,6 +122,7 @@ class Action(StrEnum):
     KEEP = "keep"
     FOREIGN = "foreign"  # not ours: differences are reported, nothing is done
     REFUSE = "refuse"
+    DELETE = "delete"  # of destroy; no plan has it
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def destroy(chain: Sequence[Resource], observed: Observed, report: Report) -> No
         live = observed[resource.name]
         if live is None or not live.is_ours or resource.kind.is_retained:
             continue
-        step, started = Step(Action.REPLACE, resource), time.monotonic()
+        step, started = Step(Action.DELETE, resource), time.monotonic()
         report("begin", step, 0.0)
         resource.kind.delete(live, resolve(resource.spec, observed))
         report("done", step, time.monotonic() - started)

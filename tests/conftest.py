@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 import lambda_function
 
 BUCKET = "landing"
-SETTINGS = ("S3_BUCKET", "S3_PREFIX", "ON_POISON", "BEFORE_IMAGE_FIELD", "LOG_LEVEL")
+SETTINGS = (*lambda_function.Settings.keys().values(), *lambda_function.CHAIN_SETTINGS)
 
 
 @pytest.fixture(autouse=True)

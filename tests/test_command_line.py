@@ -178,13 +178,13 @@ def test_event_of_another_service_is_one_line(tmp_path: Path) -> None:
 
 
 def test_faults_of_settings_are_reported_at_once(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("S3_BUKET=x\nLOG_LEVEL\nTABLES=x\nAWS_DEFAULT_REGION=eu-west-1\n")
+    (tmp_path / ".env").write_text("S3_BUKET=x\nLOG_LEVEL\nTABLES=x\nDEPTH=x\nAWS_DEFAULT_REGION=eu-west-1\n")
     result = run(tmp_path, ON_POISON="explode", S3_PREFIX="/raw")
 
     assert error_line(result) == (
         "error: settings: S3_BUKET in .env is unknown: did you mean S3_BUCKET?; "
         "LOG_LEVEL in .env has no value: write LOG_LEVEL=... or remove it; "
-        "TABLES in .env is unknown: remove it; "
+        "DEPTH in .env is unknown: remove it; "
         "S3_PREFIX='/raw' is no prefix: write folders with their slashes, raw/orders/; "
         "ON_POISON='explode' is unknown: write quarantine or stop"
     )
@@ -264,7 +264,7 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
 
 
 def test_settings_example_and_readme_name_the_same_settings() -> None:
-    keys = list(Settings.keys().values())
+    keys = [*Settings.keys().values(), *lambda_function.CHAIN_SETTINGS]
     example = [
         line.split("=")[0]
         for line in (ROOT / ".env.example").read_text().splitlines()

