@@ -31,6 +31,7 @@ import importlib
 import io
 import itertools
 import json
+import math
 import random
 import re
 import signal
@@ -39,9 +40,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
+from xml.etree import ElementTree
 
 from moto.core.base_backend import BackendDict
 from moto.core.exceptions import ServiceException
@@ -53,6 +55,7 @@ from moto.core.utils import camelcase_to_underscores, get_service_model
 
 CODE_PATH = "/_emulated-aws/code/"  # where GetFunction's Code.Location points
 HOST = "127.0.0.1"
+ACCOUNT_ID, REGION = "123456789012", "eu-west-1"  # whose default VPC the command prints
 ACTION = "emulated_aws.action"  # in the WSGI environment
 
 # (service: module in moto, class of its responses); boto3's spelling of the service.
@@ -64,6 +67,7 @@ RESPONSES = {
     "ec2": ("moto.ec2.responses", "EC2Response"),
     "iam": ("moto.iam.responses", "IamResponse"),
     "secretsmanager": ("moto.secretsmanager.responses", "SecretsManagerResponse"),
+    "logs": ("moto.logs.responses", "LogsResponse"),
 }
 
 # What a value outside the service model's enum or bounds is called.
@@ -142,7 +146,7 @@ KINESIS_ENDPOINT_SETTINGS: dict[str, Any] = {"MessageFormat": "json"} | dict.fro
 )
 ENGINES = {"postgres": "PostgreSQL", "kinesis": "Amazon Kinesis"}  # others are not modelled
 
-RDS_VERSIONS = ("13.20", "14.17", "15.12", "16.8", "17.2", "17.4", "18.1")
+RDS_VERSIONS = ("13.20", "14.17", "15.12", "16.3", "16.8", "17.2", "17.4", "18.1")
 RDS_CLASSES = ("db.t4g.micro", "db.t4g.medium", "db.m6g.large", "db.m7g.large", "db.r6g.large")
 # name: (ApplyType, default); the parameters of PostgreSQL that logical replication is about.
 RDS_PARAMETERS = {
@@ -268,7 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
         with emulated_aws(options.port, options.transitions) as aws:
             print(
                 f"emulated AWS at {aws.url}: export AWS_ENDPOINT_URL={aws.url} AWS_ACCESS_KEY_ID=local"
-                " AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=eu-west-1",
+                f" AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={REGION}\n"
+                f"subnets of its default VPC: {','.join(default_subnet_ids(ACCOUNT_ID, REGION))}",
                 flush=True,
             )
             stop.wait()
@@ -276,6 +281,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: cannot serve on {HOST}:{options.port}: {fault}; try --port 0", file=sys.stderr)
         return 1
     return 0
+
+
+def default_subnet_ids(account: str, region: str) -> list[str]:
+    """Of the default VPC, one in each availability zone, in the order of the zones."""
+    with LOCK:
+        backend = backend_of("ec2", account, region)
+        return [subnet.id for subnet in default_subnets(backend)]
 
 
 def install_model() -> None:
@@ -319,6 +331,10 @@ GONE = "gone"
 
 class Fault(ServiceException):
     """An error as AWS words it: code, message."""
+
+
+class NotModelledError(NotImplementedError):
+    """Of an operation that is there: what of it is not."""
 
 
 @dataclass
@@ -1715,12 +1731,13 @@ def change_retention(call: Call, direction: int, text: str) -> Any:
             f" {stream.stream_name} must be {text} than existing retention period"
             f" ({stream.retention_period_hours} hours).",
         )
-    return call.moto()
+    return update_active(call)
 
 
 @answers(
     "kinesis.IncreaseStreamRetentionPeriod",
     documented("must be more than the current one"),
+    inferred("UPDATING, then ACTIVE, as after the other changes of a stream"),
     inferred("the same value is refused with InvalidArgumentException [K]"),
 )
 def increase_retention(call: Call) -> Any:
@@ -1730,6 +1747,7 @@ def increase_retention(call: Call) -> Any:
 @answers(
     "kinesis.DecreaseStreamRetentionPeriod",
     documented("must be less than the current one"),
+    inferred("UPDATING, then ACTIVE, as after the other changes of a stream"),
     inferred("the same value is refused with InvalidArgumentException [K]"),
 )
 def decrease_retention(call: Call) -> Any:
@@ -2461,6 +2479,8 @@ def database_goes(database: Any, state: str, coming: str, then: Callable[[], Non
         "creating, then available; the subnet group and the parameter group exist and fit the version"
     ),
     inferred("postgres only, of a few versions and classes; others are refused as not modelled"),
+    documented("without VpcSecurityGroupIds it has the VPC's default group"),
+    inferred("without DBSubnetGroupName it is in the group named default, of the default VPC's subnets"),
 )
 def create_database(call: Call) -> Any:
     request = call.request
@@ -2480,11 +2500,25 @@ def create_database(call: Call) -> Any:
             f"The Parameter Group {group.name} with DBParameterGroupFamily {group.family} cannot be used for"
             f" this instance. Please use a Parameter Group with DBParameterGroupFamily {family}",
         )
+    if not request.get("DBSubnetGroupName"):
+        call.response.params["DBSubnetGroupName"] = default_subnet_group(call).name
     answer = call.moto()
     database = known_database(call)
+    if not database.vpc_security_group_ids:
+        groups = call.backend("ec2").groups[database.db_subnet_group.vpc_id].values()
+        database.vpc_security_group_ids = [group.id for group in groups if group.name == "default"]
     database.engine_version, database.needs_reboot, database.pending_modified_values = full[-1], False, {}
     database_goes(database, "creating", "available")
     return answer
+
+
+def default_subnet_group(call: Call) -> Any:
+    """RDS makes it when the first instance needs it."""
+    backend = call.backend()
+    if "default" not in backend.subnet_groups:
+        subnets = default_subnets(call.backend("ec2"))
+        backend.create_subnet_group("default", "default", subnets, [])
+    return backend.subnet_groups["default"]
 
 
 @patches("moto.rds.models.DBInstance.endpoint", documented("no endpoint while it is being created"))
@@ -2518,7 +2552,7 @@ def describe_databases(call: Call) -> Any:
 @answers(
     "rds.ModifyDBInstance",
     documented("class, storage, version and MultiAZ wait in PendingModifiedValues unless ApplyImmediately"),
-    documented("another parameter group needs a reboot"),
+    documented("another parameter group needs a reboot; another DBPortNumber restarts it at once"),
     inferred("only an available instance; modifying, then available"),
 )
 def modify_database(call: Call) -> Any:
@@ -2538,8 +2572,10 @@ def modify_database(call: Call) -> Any:
     answer = call.moto()
     if database.db_parameter_group_name != before:
         database.needs_reboot = True
+    database.port = request.get("DBPortNumber", database.port)
     if request.get("ApplyImmediately"):
         database.pending_modified_values = {}
+    if request.get("ApplyImmediately") or "DBPortNumber" in request:
         database_goes(database, "modifying", "available")
     return answer
 
@@ -2687,6 +2723,16 @@ def modify_db_subnet_group(call: Call) -> Any:
     return call.moto()
 
 
+@patches(
+    "moto.rds.models.RDSBackend.modify_db_subnet_group",
+    documented("the group stays, with the new subnets (moto takes it out of its store)"),
+)
+def modify_subnet_group_in(original: Any, self: Any, subnet_name: str, *others: Any, **named: Any) -> Any:
+    group = original(self, subnet_name, *others, **named)
+    self.subnet_groups[subnet_name] = group
+    return group
+
+
 @answers("rds.DeleteDBSubnetGroup", documented("refused while an instance is in it"))
 def delete_db_subnet_group(call: Call) -> Any:
     name = call.request["DBSubnetGroupName"].lower()
@@ -2699,10 +2745,18 @@ def delete_db_subnet_group(call: Call) -> Any:
     return call.moto()
 
 
-@answers("rds.DescribeDBEngineVersions", inferred("a few versions of postgres, the last one is the default"))
+@answers(
+    "rds.DescribeDBEngineVersions",
+    inferred("a few versions of postgres; the last one is the default, of a major version its last one"),
+    documented("DefaultOnly: the default version of the engine, or of the engine and major version"),
+)
 def describe_engine_versions(call: Call) -> dict[str, Any]:
     wanted, engine = call.request.get("EngineVersion", ""), call.request.get("Engine", "postgres")
-    versions = RDS_VERSIONS[-1:] if call.request.get("DefaultOnly") else RDS_VERSIONS
+    versions = [
+        version
+        for version in RDS_VERSIONS
+        if engine == "postgres" and wanted in ("", version, version.split(".")[0])
+    ]
     return {
         "DBEngineVersions": [
             {
@@ -2712,8 +2766,7 @@ def describe_engine_versions(call: Call) -> dict[str, Any]:
                 "DBParameterGroupFamily": f"postgres{version.split('.')[0]}",
                 "Status": "available",
             }
-            for version in versions
-            if engine == "postgres" and wanted in ("", version, version.split(".")[0])
+            for version in (versions[-1:] if call.request.get("DefaultOnly") else versions)
         ]
     }
 
@@ -2751,7 +2804,7 @@ def master_secret(original: Any, self: Any) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------
-# S3, EC2, IAM, Secrets Manager
+# S3, EC2, IAM, Secrets Manager, CloudWatch, CloudWatch Logs
 # ----------------------------------------------------------------------------------------------------
 
 SSE_S3 = {
@@ -2792,6 +2845,35 @@ def new_bucket(original: Any, self: Any, *arguments: Any, **named: Any) -> None:
     self.encryption = SSE_S3
 
 
+@patches(
+    "moto.s3.responses.S3Response._bucket_response_put",
+    documented("CreateBucket keeps the Tags of its CreateBucketConfiguration"),
+)
+def put_bucket(original: Any, self: Any, request: Any, bucket_name: str, querystring: dict[str, Any]) -> Any:
+    is_new = bucket_name not in self.backend.buckets
+    answer = original(self, request, bucket_name, querystring)
+    if is_new and not querystring and self.body:
+        tags = ElementTree.fromstring(self.body).findall("{*}Tags/{*}Tag")
+        given = {tag.findtext("{*}Key", ""): tag.findtext("{*}Value", "") for tag in tags}
+        if given:
+            self.backend.put_bucket_tagging(bucket_name, given)
+    return answer
+
+
+@patches(
+    "moto.s3.responses.S3Response.get_bucket_notification",
+    documented("shows that events go to EventBridge (moto sends them and does not say so)"),
+)
+def bucket_notifications(original: Any, self: Any) -> Any:
+    found = self.backend.get_bucket_notification_configuration(self.bucket_name)
+    if not found or found.event_bridge is None:
+        return original(self)
+    status, headers, body = original(self)
+    root = ElementTree.fromstring(body)
+    ElementTree.SubElement(root, root.tag.replace("NotificationConfiguration", "EventBridgeConfiguration"))
+    return status, headers, ElementTree.tostring(root, encoding="unicode")
+
+
 @patches("moto.s3.models.S3Backend.delete_bucket_encryption", documented("falls back to SSE-S3"))
 def delete_bucket_encryption(original: Any, self: Any, bucket_name: str) -> None:
     self.get_bucket(bucket_name).encryption = SSE_S3
@@ -2812,7 +2894,11 @@ def delete_security_group(call: Call) -> Any:
         if group.id != group_id
         for rule in [*group.ingress_rules, *group.egress_rules]
     )
-    used = used or any(group_id in each.security_group_ids for each in call.backend().vpc_end_points.values())
+    for endpoint in call.backend().vpc_end_points.values():
+        if group_id in endpoint.security_group_ids:
+            used = True
+            if endpoint.state == "deleting":  # who tries again until it is gone need not look at it
+                endpoint.state = endpoint.life.poll()
     used = used or any(
         group_id in each.vpc_security_group_ids for each in call.backend("rds").databases.values()
     )
@@ -2823,6 +2909,134 @@ def delete_security_group(call: Call) -> Any:
     if used:
         raise Fault("DependencyViolation", f"resource {group_id} has a dependent object")
     return call.moto()
+
+
+@patches(
+    "moto.ec2.models.vpcs.VPCEndPoint.__init__",
+    documented("only an interface endpoint can have a private DNS name"),
+)
+def new_vpc_endpoint(original: Any, self: Any, *arguments: Any, **named: Any) -> None:
+    original(self, *arguments, **named)
+    if self.vpc_endpoint_type != "Interface":
+        self.private_dns_enabled = False
+
+
+@answers(
+    "ec2.CreateVpcEndpoint",
+    documented("PrivateDnsEnabled needs enableDnsHostnames and enableDnsSupport of the VPC"),
+    documented("a Gateway where no VpcEndpointType is given; states pending and available"),
+    inferred("an Interface is pending at first, a Gateway available at once"),
+)
+def create_vpc_endpoint(call: Call) -> Any:
+    kind, vpc_id = call.request.get("VpcEndpointType", "Gateway"), call.request["VpcId"]
+    call.response.params["VpcEndpointType"] = kind
+    if kind == "Interface" and call.request.get("PrivateDnsEnabled"):
+        check_private_dns(call, vpc_id)
+    answer = call.moto()
+    if kind == "Interface":
+        endpoint_goes(list(call.backend().vpc_end_points.values())[-1], "pending", "available")
+    return answer
+
+
+def endpoint_goes(endpoint: Any, state: str, coming: str, then: Callable[[], None] | None = None) -> None:
+    life: Life = endpoint.__dict__.setdefault("life", Life(state))
+    life.go(state, coming, then)
+    endpoint.state = state
+
+
+@answers("ec2.DescribeVpcEndpoints", documented("shows the passing states; a deleted one is still shown"))
+def describe_vpc_endpoints(call: Call) -> Any:
+    answer = call.moto()
+    for endpoint in answer.result["VpcEndpoints"]:
+        if hasattr(endpoint, "life"):
+            endpoint.state = endpoint.life.poll()
+    return answer
+
+
+def check_private_dns(call: Call, vpc_id: str) -> None:
+    vpc = call.backend().get_vpc(vpc_id)
+    if not vpc.enable_dns_support or not vpc.enable_dns_hostnames:
+        raise Fault(
+            "InvalidParameter",
+            "Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC attributes set to"
+            f" true for {vpc_id}",
+        )
+
+
+@answers("ec2.ModifyVpcEndpoint", documented("changes PrivateDnsEnabled too, under CreateVpcEndpoint's rule"))
+def modify_vpc_endpoint(call: Call) -> Any:
+    wanted = call.request.get("PrivateDnsEnabled")
+    (endpoint,) = call.backend().describe_vpc_endpoints([call.request["VpcEndpointId"]])
+    if wanted:
+        check_private_dns(call, endpoint.vpc_id)
+    answer = call.moto()
+    endpoint.private_dns_enabled = endpoint.private_dns_enabled if wanted is None else wanted
+    return answer
+
+
+@patches(
+    "moto.ec2.models.vpcs.VPCBackend.delete_vpc_endpoints",
+    documented("deleting, then deleted"),
+    inferred("a deleted one is in no security group, one that is being deleted still is"),
+)
+def delete_vpc_endpoints(original: Any, self: Any, vpce_ids: list[str] | None = None) -> None:
+    found = [self.vpc_end_points[each] for each in vpce_ids or [] if each in self.vpc_end_points]
+    alive = [endpoint for endpoint in found if endpoint.state not in ("deleting", "deleted")]
+    original(self, [endpoint.id for endpoint in alive])
+    for endpoint in alive:
+        endpoint_goes(endpoint, "deleting", "deleted", endpoint.security_group_ids.clear)
+
+
+@patches(
+    "moto.ec2.models.vpcs.VPCBackend.create_default_vpc",
+    documented("the default VPC has an internet gateway, and a route to it in its main table"),
+)
+def create_default_vpc(original: Any, self: Any) -> Any:
+    vpc = original(self)
+    gateway = self.create_internet_gateway()
+    self.attach_internet_gateway(gateway.id, vpc.id)
+    main = self.describe_route_tables(filters={"vpc-id": [vpc.id], "association.main": ["true"]})[0]
+    self.create_route(main.id, "0.0.0.0/0", gateway_id=gateway.id)
+    return vpc
+
+
+def default_subnets(backend: Any) -> list[Any]:
+    """moto's, one in each availability zone, in the order of the zones."""
+    by_zone = {
+        zone: subnet
+        for zone, subnets in backend.subnets.items()
+        for subnet in subnets.values()
+        if subnet.vpc_id == backend.default_vpc.id
+    }
+    return [by_zone[zone] for zone in sorted(by_zone)]
+
+
+@patches(
+    "moto.ec2.models.amis.AmiBackend._load_amis",
+    inferred("there are AWS's images: moto's catalogue, loaded when somebody asks (0.2 s a reset else)"),
+)
+def load_images(original: Any, self: Any) -> None:
+    for name in ("amis", "snapshots"):
+        setattr(type(self), name, WithImages(name))
+    self.__dict__["load_images"] = functools.partial(original, self)
+
+
+@dataclass
+class WithImages:
+    """An attribute of moto's EC2 that the catalogue of images adds to: its first reader loads that."""
+
+    name: str
+
+    def __get__(self, backend: Any, owner: Any = None) -> Any:
+        if backend is None:
+            return self
+        with LOCK:
+            if load := backend.__dict__.pop("load_images", None):
+                load()
+            return backend.__dict__[self.name]
+
+    def __set__(self, backend: Any, value: Any) -> None:
+        backend.__dict__[self.name] = value
 
 
 @answers(
@@ -2902,6 +3116,205 @@ def create_secret(call: Call) -> Any:
     return call.moto()
 
 
+@patches(
+    "moto.cloudwatch.responses.CloudWatchResponse.put_dashboard",
+    documented("Tags are kept of a new dashboard, and ignored of one that is there"),
+)
+def put_dashboard(original: Any, self: Any) -> Any:
+    name, backend = self._get_param("DashboardName"), self.cloudwatch_backend
+    is_new = name not in backend.dashboards
+    answer = original(self)
+    if is_new:
+        backend.tagger.tag_resource(backend.dashboards[name].arn, self._get_param("Tags", []))
+    return answer
+
+
+@patches(
+    "moto.cloudwatch.models.CloudWatchBackend.delete_dashboards", inferred("a deleted dashboard has no tags")
+)
+def delete_dashboards(original: Any, self: Any, dashboards: list[str]) -> Any:
+    for name in set(dashboards) & set(self.dashboards):
+        self.tagger.delete_all_tags_for_resource(self.dashboards[name].arn)
+    return original(self, dashboards)
+
+
+@patches(
+    "moto.cloudwatch.models.CloudWatchBackend.put_metric_alarm",
+    documented("a new alarm is INSUFFICIENT_DATA; an update leaves the state, and ignores Tags"),
+)
+def put_metric_alarm(original: Any, self: Any, name: str, *arguments: Any, **named: Any) -> Any:
+    before = self.alarms.get(name)
+    if before is not None:
+        named["tags"] = None
+    alarm = original(self, name, *arguments, **named)
+    alarm.state_value = "INSUFFICIENT_DATA"
+    if before is not None:
+        state = {key: value for key, value in vars(before).items() if key.startswith("state_")}
+        vars(alarm).update(state, history=before.history)
+    return alarm
+
+
+@patches("moto.cloudwatch.models.CloudWatchBackend.delete_alarms", inferred("a deleted alarm has no tags"))
+def delete_alarms(original: Any, self: Any, alarm_names: list[str]) -> None:
+    for name in set(alarm_names) & set(self.alarms):
+        self.tagger.delete_all_tags_for_resource(self.alarms[name].alarm_arn)
+    original(self, alarm_names)
+
+
+@patches(
+    "moto.cloudwatch.models.CloudWatchBackend.get_metric_data",
+    documented("each combination of dimensions is a metric of its own, and no dimensions are one too"),
+    documented("one value a period, at its start; statistics with percentiles"),
+    inferred("expressions are NotImplemented (moto answers most of them with nothing)"),
+    inferred("PutMetricData takes namespaces AWS/... here, for tests; AWS keeps them to itself"),
+)
+def metric_data(
+    original: Any,
+    self: Any,
+    queries: list[dict[str, Any]],
+    start_time: datetime,
+    end_time: datetime,
+    scan_by: str = "TimestampAscending",
+) -> list[dict[str, Any]]:
+    if any("Expression" in query for query in queries):
+        raise NotModelledError("Expression")
+    if start_time >= end_time:
+        raise Fault("ValidationError", "The parameter EndTime must be greater than StartTime.")
+    results = []
+    for query in queries:
+        periods = values_by_period(self.get_all_metrics(), query["MetricStat"], start_time, end_time)
+        times = sorted(periods, reverse=scan_by == "TimestampDescending")
+        stat, name = query["MetricStat"]["Stat"], query["MetricStat"]["Metric"]["MetricName"]
+        results.append(
+            {
+                "id": query["Id"],
+                "label": query.get("Label") or name,
+                "timestamps": times,
+                "values": [statistic(stat, periods[time]) for time in times],
+                "status_code": "Complete",
+            }
+        )
+    return [result for result, query in zip(results, queries, strict=True) if query.get("ReturnData", True)]
+
+
+def values_by_period(
+    metrics: list[Any], wanted: dict[str, Any], start_time: datetime, end_time: datetime
+) -> dict[datetime, list[float]]:
+    """{start of a period: the values in it}, of just this metric."""
+    metric, period = wanted["Metric"], int(wanted["Period"])
+    dimensions = sorted((each["Name"], each["Value"]) for each in metric.get("Dimensions", []))
+    periods: dict[datetime, list[float]] = {}
+    for each in metrics:
+        found = (each.namespace, each.name, sorted((one.name, one.value) for one in each.dimensions))
+        if found != (metric["Namespace"], metric["MetricName"], dimensions):
+            continue
+        if wanted.get("Unit") not in (None, each.unit) or not start_time <= each.timestamp < end_time:
+            continue
+        if not hasattr(each, "value"):
+            raise NotModelledError("StatisticValues")
+        since = each.timestamp - datetime(1970, 1, 1, tzinfo=each.timestamp.tzinfo)
+        start = each.timestamp - since % timedelta(seconds=period)
+        periods.setdefault(start, []).append(float(each.value))
+    return periods
+
+
+def statistic(name: str, values: list[float]) -> float:
+    simple: dict[str, Callable[[list[float]], float]] = {
+        "SampleCount": lambda given: float(len(given)),
+        "Average": lambda given: sum(given) / len(given),
+        "Sum": sum,
+        "Minimum": min,
+        "Maximum": max,
+    }
+    if name in simple:
+        return simple[name](values)
+    if not re.fullmatch(r"p\d{1,3}(\.\d+)?", name):
+        raise NotModelledError(f"statistic {name}")
+    rank = math.ceil(float(name[1:]) / 100 * len(values))
+    return sorted(values)[max(rank, 1) - 1]
+
+
+def log_group_of(call: Call) -> str:
+    name = str(call.request["logGroupName"])
+    if name not in call.backend().groups:
+        raise Fault("ResourceNotFoundException", "The specified log group does not exist.")
+    return name
+
+
+@answers("logs.PutMetricFilter", documented("of a log group that exists"))
+def put_metric_filter(call: Call) -> Any:
+    log_group_of(call)
+    return call.moto()
+
+
+@patches(
+    "moto.logs.metric_filters.MetricFilters.add_filter",
+    documented("'creates or updates': a filter of the same name in the log group is replaced"),
+)
+def add_metric_filter(
+    original: Any, self: Any, filter_name: str, filter_pattern: str, log_group_name: str, *others: Any
+) -> None:
+    self.delete_filter(filter_name, log_group_name)
+    original(self, filter_name, filter_pattern, log_group_name, *others)
+
+
+@answers("logs.DeleteMetricFilter", documented("one that is not there: ResourceNotFoundException"))
+def delete_metric_filter(call: Call) -> Any:
+    group, name = log_group_of(call), call.request["filterName"]
+    if not any(
+        (each["logGroupName"], each["filterName"]) == (group, name)
+        for each in call.backend().filters.metric_filters
+    ):
+        raise Fault("ResourceNotFoundException", "The specified metric filter does not exist.")
+    return call.moto()
+
+
+@answers("logs.DeleteLogGroup", inferred("its metric filters go with it"))
+def delete_log_group(call: Call) -> Any:
+    group, filters = log_group_of(call), call.backend().filters.metric_filters
+    filters[:] = [each for each in filters if each["logGroupName"] != group]
+    return call.moto()
+
+
+JSON_PATTERN = re.compile(r'\{\s*\$((?:\.\w+)+)\s*(=|!=|<=|>=|<|>)\s*("[^"]*"|[-\w.*]+)\s*\}')
+
+
+@patches(
+    "moto.logs.utils.UnsupportedFilterPattern.matches",
+    documented("a pattern { $.field > 0 } matches lines that are JSON with such a field"),
+    inferred("other patterns that moto cannot read are NotImplemented (moto: they match every line)"),
+)
+def pattern_matches(original: Any, self: Any, message: str) -> bool:
+    if not self.term:
+        return True
+    pattern = JSON_PATTERN.fullmatch(self.term.strip())
+    if not pattern:
+        raise NotModelledError(f"filter pattern {self.term!r}")
+    try:
+        found = json.loads(message)
+    except ValueError:
+        return False
+    for key in pattern[1].split(".")[1:]:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found is not None and satisfies(
+        found, pattern[2], pattern[3].strip('"'), is_text=pattern[3][0] == '"'
+    )
+
+
+def satisfies(found: Any, operator: str, wanted: str, *, is_text: bool) -> bool:
+    if operator in ("=", "!="):
+        is_number = isinstance(found, (int, float)) and not isinstance(found, bool) and not is_text
+        if is_number and re.fullmatch(r"-?\d+(\.\d+)?", wanted):
+            is_same = float(found) == float(wanted)
+        else:
+            is_same = fnmatch.fnmatchcase(str(found), wanted)
+        return is_same == (operator == "=")
+    if not isinstance(found, (int, float)):
+        return False
+    limit = float(wanted)
+    return {"<": found < limit, "<=": found <= limit, ">": found > limit, ">=": found >= limit}[operator]
+
+
 # ----------------------------------------------------------------------------------------------------
 # The server
 # ----------------------------------------------------------------------------------------------------
@@ -2934,6 +3347,8 @@ class Application:
             with contextlib.closing(self.moto(environ, start)) as chunks:
                 body = b"".join(chunks)
             status, headers = started[-1]
+        except NotModelledError as error:
+            return answer_error(environ, start_response, f"has no {error}")
         except NotImplementedError:
             return answer_error(environ, start_response, "is not there")
         except Exception as error:

@@ -81,7 +81,7 @@ class Account:
         if service not in self.clients:
             config = Config(retries={"mode": "standard", "total_max_attempts": 5})
             try:
-                self.clients[service] = self.session.client(service, config=config)
+                self.clients[service] = self.session.client(service, region_name=self.region, config=config)
             except BotoCoreError as error:
                 raise AwsError(
                     f"cannot reach {service}: {error}; configure AWS as for the AWS CLI"
@@ -124,11 +124,12 @@ class Account:
 
     def wait(self, what: str, seconds: float, is_done: Callable[[], bool]) -> None:
         """Returns once is_done. Raises AwsError when that takes longer; is_done may raise on its own."""
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, 0.5
         while not is_done():
             if time.monotonic() > deadline:
                 raise AwsError(f"{what} took longer than {seconds:.0f} s: run the command again to go on")
-            self.sleep(self.poll_seconds)
+            self.sleep(min(pause, self.poll_seconds))
+            pause *= 2
 
     def retry(self, codes: Collection[str], text: str, attempts: int, attempt: Callable[[], Any]) -> Any:
         """The attempt's answer; it is tried again while AWS refuses it with this code and message."""

@@ -135,7 +135,7 @@ class Workload:
     changes_per_second: float  # inserts, updates, deletes; the month's mean
     tables: int  # that change all the time
     average_row_bytes: int = 300  # of the row's columns as JSON
-    rows_to_load: int = 0  # rows in the tables now
+    rows_to_load: int | None = 0  # rows in the tables now; None: not seen
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ def full_load(workload: Workload, chain: Chain) -> Load:
 
     Shards are full then, and so are batches: an object for each of the tables that load together.
     """
-    rows, shards = workload.rows_to_load, shard_count(workload, chain)
+    rows, shards = workload.rows_to_load or 0, shard_count(workload, chain)
     seconds, bound_by = max(
         (rows / (SHARD_RECORDS * shards), "records a second of the shards"),
         (rows * envelope_bytes(workload) / (SHARD_BYTES * shards), "bytes a second of the shards"),
@@ -319,7 +319,7 @@ def monthly_lines(workload: Workload, chain: Chain, traffic: Traffic) -> list[Li
     """A line for everything that bills, in the order of the chain."""
     streamed_gb = traffic.stream_bytes * SECONDS_A_MONTH / GB
     stored_gb = (
-        traffic.stored_bytes * SECONDS_A_MONTH + workload.rows_to_load * stored_row_bytes(workload)
+        traffic.stored_bytes * SECONDS_A_MONTH + (workload.rows_to_load or 0) * stored_row_bytes(workload)
     ) / GB
     invocations = traffic.invocations * SECONDS_A_MONTH
     shards = shard_count(workload, chain)
@@ -531,6 +531,9 @@ def stream_words(made: Estimate) -> list[str]:
 
 
 def load_words(made: Estimate) -> list[str]:
+    if made.workload.rows_to_load is None:
+        a_million = full_load(replace(made.workload, rows_to_load=1_000_000), made.chain)
+        return [f"Full load  tables not seen; {duration(a_million.seconds)} for each million rows in them."]
     if not made.workload.rows_to_load:
         return ["Full load  nothing to load."]
     rows, load = counted(made.workload.rows_to_load, "row"), made.load

@@ -10,10 +10,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -255,7 +257,8 @@ dms.DeleteEndpoint dms.DeleteReplicationInstance dms.DeleteReplicationSubnetGrou
 dms.DescribeConnections dms.DescribeEndpoints dms.DescribeReplicationInstances
 dms.DescribeReplicationSubnetGroups dms.DescribeReplicationTasks dms.ListTagsForResource
 dms.ModifyReplicationInstance dms.StartReplicationTask dms.StopReplicationTask dms.TestConnection
-ec2.DeleteSecurityGroup ec2.DescribeVpcEndpointServices
+ec2.CreateVpcEndpoint ec2.DeleteSecurityGroup ec2.DescribeVpcEndpointServices ec2.DescribeVpcEndpoints
+ec2.ModifyVpcEndpoint
 kinesis.CreateStream kinesis.DecreaseStreamRetentionPeriod kinesis.DeleteStream
 kinesis.DeregisterStreamConsumer kinesis.DescribeStream kinesis.DescribeStreamSummary kinesis.GetRecords
 kinesis.GetShardIterator kinesis.IncreaseStreamRetentionPeriod kinesis.ListShards kinesis.MergeShards
@@ -265,23 +268,33 @@ lambda.CreateEventSourceMapping lambda.CreateFunction lambda.DeleteEventSourceMa
 lambda.GetEventSourceMapping lambda.GetFunction lambda.GetFunctionConfiguration lambda.Invoke
 lambda.ListEventSourceMappings lambda.PublishVersion lambda.UpdateEventSourceMapping
 lambda.UpdateFunctionCode lambda.UpdateFunctionConfiguration
+logs.DeleteLogGroup logs.DeleteMetricFilter logs.PutMetricFilter
 moto.awslambda.models.EventSourceMapping.get_configuration moto.awslambda.models.LambdaFunction.__init__
 moto.awslambda.models.LambdaFunction.get_configuration
 moto.awslambda.models.LambdaFunction.update_configuration
 moto.awslambda.models.LambdaFunction.update_function_code
 moto.awslambda.models.LambdaStorage.publish_version
+moto.cloudwatch.models.CloudWatchBackend.delete_alarms
+moto.cloudwatch.models.CloudWatchBackend.delete_dashboards
+moto.cloudwatch.models.CloudWatchBackend.get_metric_data
+moto.cloudwatch.models.CloudWatchBackend.put_metric_alarm
+moto.cloudwatch.responses.CloudWatchResponse.put_dashboard
 moto.dms.models.DatabaseMigrationServiceBackend.iter_tagged_resources
 moto.dms.models.DatabaseMigrationServiceBackend.tag_resource
 moto.dms.models.DatabaseMigrationServiceBackend.untag_resource
+moto.ec2.models.amis.AmiBackend._load_amis moto.ec2.models.vpcs.VPCBackend.create_default_vpc
+moto.ec2.models.vpcs.VPCBackend.delete_vpc_endpoints moto.ec2.models.vpcs.VPCEndPoint.__init__
 moto.iam.models.IAMBackend._init_aws_policies
 moto.kinesis.models.Shard.to_json moto.kinesis.models.Stream.get_shard_for_key
 moto.kinesis.models.Stream.init_shards moto.kinesis.models.Stream.merge_shards
 moto.kinesis.models.Stream.put_record moto.kinesis.models.Stream.split_shard
 moto.kinesis.models.Stream.to_json_summary moto.kinesis.models.Stream.update_shard_count
 moto.rds.models.DBInstance.db_parameter_group_status_list moto.rds.models.DBInstance.endpoint
-moto.rds.models.MasterUserSecret._generate_secret_string
+moto.logs.metric_filters.MetricFilters.add_filter moto.logs.utils.UnsupportedFilterPattern.matches
+moto.rds.models.MasterUserSecret._generate_secret_string moto.rds.models.RDSBackend.modify_db_subnet_group
 moto.s3.models.FakeBucket.__init__ moto.s3.models.FakeBucket.get_permission
 moto.s3.models.S3Backend.delete_bucket_encryption
+moto.s3.responses.S3Response._bucket_response_put moto.s3.responses.S3Response.get_bucket_notification
 rds.CreateDBInstance rds.CreateDBParameterGroup rds.CreateDBSubnetGroup rds.DeleteDBInstance
 rds.DeleteDBParameterGroup rds.DeleteDBSubnetGroup rds.DescribeDBInstances rds.DescribeDBParameters
 rds.DescribeOrderableDBInstanceOptions rds.ModifyDBInstance rds.ModifyDBParameterGroup rds.ModifyDBSubnetGroup
@@ -958,10 +971,12 @@ def test_stream_with_consumers_stays_unless_forced(aws: EmulatedAws) -> None:
 def test_retention_changes_only_to_another_value(aws: EmulatedAws) -> None:
     kinesis = stream()
     kinesis.increase_stream_retention_period(StreamName="orders", RetentionPeriodHours=168)
+    assert [stream_state() for _ in range(2)] == ["UPDATING", "ACTIVE"]
     for change in (kinesis.increase_stream_retention_period, kinesis.decrease_stream_retention_period):
         with refused("InvalidArgumentException"):
             change(StreamName="orders", RetentionPeriodHours=168)
     kinesis.decrease_stream_retention_period(StreamName="orders", RetentionPeriodHours=24)
+    assert [stream_state() for _ in range(2)] == ["UPDATING", "ACTIVE"]
 
 
 def test_stream_is_busy_while_it_changes(aws: EmulatedAws) -> None:
@@ -1494,6 +1509,58 @@ def test_what_can_be_ordered_is_listed(aws: EmulatedAws) -> None:
     assert len(options["OrderableDBInstanceOptions"]) == 5
 
 
+def test_default_version_is_that_of_the_engine_or_of_the_major_version(aws: EmulatedAws) -> None:
+    def default(**chosen: str) -> list[str]:
+        answer = client("rds").describe_db_engine_versions(Engine="postgres", DefaultOnly=True, **chosen)
+        return [each["EngineVersion"] for each in answer["DBEngineVersions"]]
+
+    assert default() == ["18.1"]
+    assert default(EngineVersion="16") == ["16.8"]
+    assert default(EngineVersion="9") == []
+
+
+def test_database_without_a_network_is_in_the_default_vpc_and_has_a_host_name(aws: EmulatedAws) -> None:
+    database()
+    database_states(2)
+    shape, ec2 = database_shape(), client("ec2")
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])
+    name, unique, rest = shape["Endpoint"]["Address"].split(".", 2)
+    assert (name, unique.isalnum(), rest) == ("shop", True, f"{REGION}.rds.amazonaws.com")
+    assert shape["Endpoint"]["Port"] == 5432
+    assert shape["DBSubnetGroup"]["DBSubnetGroupName"] == "default"
+    assert shape["DBSubnetGroup"]["VpcId"] == vpc
+    assert sorted(one["SubnetIdentifier"] for one in shape["DBSubnetGroup"]["Subnets"]) == sorted(subnets())
+    assert shape["VpcSecurityGroups"] == [
+        {"VpcSecurityGroupId": groups["SecurityGroups"][0]["GroupId"], "Status": "active"}
+    ]
+
+
+def test_another_port_restarts_the_database_at_once(aws: EmulatedAws) -> None:
+    database()
+    database_states(2)
+    client("rds").modify_db_instance(DBInstanceIdentifier="shop", DBPortNumber=5433)
+    assert database_states(2) == ["modifying", "available"]
+    assert database_shape()["Endpoint"]["Port"] == 5433
+
+
+def test_deleted_database_leaves_its_final_snapshot(aws: EmulatedAws) -> None:
+    rds = client("rds")
+    database()
+    database_states(2)
+    with refused("InvalidParameterCombination", "FinalDBSnapshotIdentifier is required"):
+        rds.delete_db_instance(DBInstanceIdentifier="shop")
+    rds.delete_db_instance(
+        DBInstanceIdentifier="shop", FinalDBSnapshotIdentifier="shop-final", DeleteAutomatedBackups=True
+    )
+    assert database_states(1) == ["deleting"]
+    with refused("DBInstanceNotFound"):
+        database_shape()
+    assert [one["DBSnapshotIdentifier"] for one in rds.describe_db_snapshots()["DBSnapshots"]] == [
+        "shop-final"
+    ]
+
+
 def test_static_parameters_wait_for_a_reboot(aws: EmulatedAws) -> None:
     rds = client("rds")
     parameter_group()
@@ -1615,12 +1682,15 @@ def test_db_subnet_group_covers_two_zones_and_stays_while_in_use(aws: EmulatedAw
         create(SubnetIds=subnets())
     with refused("DBSubnetGroupDoesNotCoverEnoughAZs"):
         rds.modify_db_subnet_group(DBSubnetGroupName="cdc", SubnetIds=subnets()[:1])
+    rds.modify_db_subnet_group(DBSubnetGroupName="cdc", SubnetIds=subnets()[1:])
+    (group,) = rds.describe_db_subnet_groups(DBSubnetGroupName="cdc")["DBSubnetGroups"]
+    assert [one["SubnetIdentifier"] for one in group["Subnets"]] == subnets()[1:]
     database(DBSubnetGroupName="cdc")
     with refused("InvalidDBSubnetGroupStateFault"):
         rds.delete_db_subnet_group(DBSubnetGroupName="cdc")
 
 
-# S3, EC2, IAM, Secrets Manager, and what moto does well enough
+# S3, EC2, IAM, Secrets Manager, CloudWatch, Logs, and what moto does well enough
 
 
 def test_tls_only_bucket_can_be_used(aws: EmulatedAws) -> None:
@@ -1658,6 +1728,69 @@ def test_bucket_is_encrypted_from_the_start(aws: EmulatedAws) -> None:
     assert s3.put_object(Bucket="landing", Key="a", Body=b"x")["ServerSideEncryption"] == "AES256"
 
 
+@pytest.mark.parametrize("region", ["eu-west-1", "us-east-1"])
+def test_bucket_keeps_the_tags_it_is_made_with_and_tells_its_region(aws: EmulatedAws, region: str) -> None:
+    s3 = boto3.client("s3", region_name=region, endpoint_url=aws.url)
+    place = {} if region == "us-east-1" else {"LocationConstraint": region}
+    tags = [{"Key": "pipeline", "Value": "shop"}, {"Key": "team", "Value": "data"}]
+    s3.create_bucket(Bucket="landing", CreateBucketConfiguration={**place, "Tags": tags})
+    assert s3.get_bucket_tagging(Bucket="landing")["TagSet"] == tags
+    assert client("s3").head_bucket(Bucket="landing")["BucketRegion"] == region
+
+
+def test_bucket_shows_that_its_events_go_to_eventbridge(aws: EmulatedAws) -> None:
+    s3 = client("s3")
+    s3.create_bucket(Bucket="landing", CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def shown() -> dict[str, Any]:
+        answer = s3.get_bucket_notification_configuration(Bucket="landing")
+        return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
+
+    assert shown() == {}
+    wanted: dict[str, Any] = {"EventBridgeConfiguration": {}}
+    s3.put_bucket_notification_configuration(Bucket="landing", NotificationConfiguration=wanted)
+    assert shown() == wanted
+
+
+def test_objects_are_listed_by_folders(aws: EmulatedAws) -> None:
+    s3 = client("s3")
+    s3.create_bucket(Bucket="landing", CreateBucketConfiguration={"LocationConstraint": REGION})
+    for key in ("changes/public/loan/1", "changes/public/member/1", "changes/public/member/2", "changes/x"):
+        s3.put_object(Bucket="landing", Key=key, Body=b"")
+    pages = s3.get_paginator("list_objects_v2").paginate(
+        Bucket="landing", Prefix="changes/public/", Delimiter="/", PaginationConfig={"PageSize": 1}
+    )
+    folders = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])]
+    assert folders == ["changes/public/loan/", "changes/public/member/"]
+    top = s3.list_objects_v2(Bucket="landing", Prefix="changes/", Delimiter="/")
+    assert [one["Key"] for one in top["Contents"]] == ["changes/x"]
+    assert [one["Prefix"] for one in top["CommonPrefixes"]] == ["changes/public/"]
+
+
+def test_account_has_a_default_vpc_with_a_way_out_and_a_subnet_in_each_zone(aws: EmulatedAws) -> None:
+    ec2 = client("ec2")
+    (vpc,) = ec2.describe_vpcs()["Vpcs"]
+    assert vpc["IsDefault"] is True
+    zones = [one["AvailabilityZone"] for one in ec2.describe_subnets()["Subnets"]]
+    assert sorted(zones) == ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
+    (gateway,) = ec2.describe_internet_gateways()["InternetGateways"]
+    (table,) = ec2.describe_route_tables()["RouteTables"]
+    assert gateway["Attachments"][0]["VpcId"] == vpc["VpcId"]
+    assert [(one["DestinationCidrBlock"], one["GatewayId"]) for one in table["Routes"]] == [
+        ("172.31.0.0/16", "local"),
+        ("0.0.0.0/0", gateway["InternetGatewayId"]),
+    ]
+
+
+def test_images_are_there_when_somebody_asks_after_a_reset_too(aws: EmulatedAws) -> None:
+    """Of moto; they are what made a reset slow."""
+    for _ in range(2):
+        images = client("ec2").describe_images(Owners=["amazon"])["Images"]
+        snapshots = client("ec2").describe_snapshots()["Snapshots"]
+        assert len(images) == len(snapshots) > 1000
+        aws.reset()
+
+
 def security_group(name: str) -> str:
     vpc = client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
     group: str = client("ec2").create_security_group(GroupName=name, Description="d", VpcId=vpc)["GroupId"]
@@ -1682,6 +1815,94 @@ def test_security_group_in_use_stays(aws: EmulatedAws) -> None:
     with refused("DependencyViolation"):
         ec2.delete_security_group(GroupId=dms_group)
     ec2.delete_security_group(GroupId=db_group)
+
+
+def test_rules_of_a_security_group_have_ids_and_tags(aws: EmulatedAws) -> None:
+    ec2, group, other = client("ec2"), security_group("db"), security_group("dms")
+    pair = {"GroupId": other, "Description": "DMS reads"}
+    rule = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "UserIdGroupPairs": [pair]}
+    tags = [{"ResourceType": "security-group-rule", "Tags": [{"Key": "pipeline", "Value": "shop"}]}]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule], TagSpecifications=tags)
+
+    def found(name: str, value: str) -> list[Any]:
+        filters = [{"Name": name, "Values": [value]}]
+        rules = ec2.describe_security_group_rules(Filters=filters)["SecurityGroupRules"]
+        return [each for each in rules if not each["IsEgress"]]
+
+    (ours,) = found("tag:pipeline", "shop")
+    assert found("group-id", group) == [ours]
+    assert found("tag:pipeline", "another") == found("group-id", other) == []
+    assert (ours["GroupId"], ours["ReferencedGroupInfo"]["GroupId"], ours["FromPort"]) == (group, other, 5432)
+    ec2.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[ours["SecurityGroupRuleId"]])
+    assert found("group-id", group) == []
+
+
+def vpc_endpoint(service: str, **more: Any) -> str:
+    vpc = client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    made = client("ec2").create_vpc_endpoint(
+        **{"VpcId": vpc, "ServiceName": f"com.amazonaws.{REGION}.{service}", **more}
+    )
+    endpoint_id: str = made["VpcEndpoint"]["VpcEndpointId"]
+    return endpoint_id
+
+
+def vpc_endpoint_shape(endpoint_id: str) -> Any:
+    return client("ec2").describe_vpc_endpoints(VpcEndpointIds=[endpoint_id])["VpcEndpoints"][0]
+
+
+def test_vpc_endpoint_comes_and_goes_and_lets_go_of_its_security_group(aws: EmulatedAws) -> None:
+    ec2, group = client("ec2"), security_group("endpoints")
+    made = vpc_endpoint("logs", VpcEndpointType="Interface", SubnetIds=subnets(), SecurityGroupIds=[group])
+    assert [vpc_endpoint_shape(made)["State"] for _ in range(2)] == ["pending", "available"]
+    with refused("DependencyViolation"):
+        ec2.delete_security_group(GroupId=group)
+    assert ec2.delete_vpc_endpoints(VpcEndpointIds=[made])["Unsuccessful"] == []
+    assert vpc_endpoint_shape(made)["State"] == "deleting"
+    with refused("DependencyViolation"):
+        ec2.delete_security_group(GroupId=group)
+    assert (vpc_endpoint_shape(made)["State"], vpc_endpoint_shape(made)["Groups"]) == ("deleted", [])
+    ec2.delete_security_group(GroupId=group)
+
+
+def test_vpc_endpoint_is_found_and_modified(aws: EmulatedAws) -> None:
+    ec2, group = client("ec2"), security_group("endpoints")
+    interface = vpc_endpoint(
+        "logs", VpcEndpointType="Interface", SubnetIds=subnets()[:1], PrivateDnsEnabled=False
+    )
+    gateway = vpc_endpoint("s3")
+    vpc = vpc_endpoint_shape(interface)["VpcId"]
+
+    def found(**wanted: str) -> list[str]:
+        filters = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in wanted.items()]
+        return [one["VpcEndpointId"] for one in ec2.describe_vpc_endpoints(Filters=filters)["VpcEndpoints"]]
+
+    assert found(vpc_id=vpc) == [interface, gateway]
+    assert found(vpc_id=vpc, service_name=f"com.amazonaws.{REGION}.s3") == [gateway]
+    assert found(vpc_id="vpc-0123456789abcdef0") == []
+    kinds = [vpc_endpoint_shape(one)["VpcEndpointType"] for one in (interface, gateway)]
+    private = [vpc_endpoint_shape(one)["PrivateDnsEnabled"] for one in (interface, gateway)]
+    assert (kinds, private) == (["Interface", "Gateway"], [False, False])
+    ec2.modify_vpc_endpoint(
+        VpcEndpointId=interface,
+        PrivateDnsEnabled=True,
+        AddSubnetIds=subnets()[1:2],
+        RemoveSubnetIds=subnets()[:1],
+        AddSecurityGroupIds=[group],
+    )
+    changed = vpc_endpoint_shape(interface)
+    assert (changed["PrivateDnsEnabled"], changed["SubnetIds"]) == (True, subnets()[1:2])
+    assert [one["GroupId"] for one in changed["Groups"]] == [group]
+
+
+def test_private_dns_of_an_endpoint_needs_that_of_the_vpc(aws: EmulatedAws) -> None:
+    vpc = client("ec2").create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    ask = {"VpcId": vpc, "VpcEndpointType": "Interface"}
+    with refused("InvalidParameter", "requires both enableDnsSupport and enableDnsHostnames"):
+        vpc_endpoint("logs", **ask, PrivateDnsEnabled=True)
+    made = vpc_endpoint("logs", **ask, PrivateDnsEnabled=False)
+    with refused("InvalidParameter"):
+        client("ec2").modify_vpc_endpoint(VpcEndpointId=made, PrivateDnsEnabled=True)
+    assert vpc_endpoint_shape(made)["PrivateDnsEnabled"] is False
 
 
 def test_vpc_endpoint_services_can_be_filtered(aws: EmulatedAws) -> None:
@@ -1730,6 +1951,214 @@ def test_secret_scheduled_for_deletion_blocks_its_name(aws: EmulatedAws) -> None
     secrets.delete_secret(SecretId="cdc/dms")
     with refused("InvalidRequestException", "already scheduled for deletion"):
         secrets.create_secret(Name="cdc/dms", SecretString="{}")
+
+
+TAGS = [{"Key": "pipeline", "Value": "shop"}]
+
+
+def test_dashboard_keeps_the_tags_it_is_made_with(aws: EmulatedAws) -> None:
+    watch = client("cloudwatch")
+    put = partial(watch.put_dashboard, DashboardName="cdc", DashboardBody="{}")
+    put(Tags=TAGS)
+    arn = watch.get_dashboard(DashboardName="cdc")["DashboardArn"]
+    assert arn == f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/cdc"
+    put(Tags=[{"Key": "late", "Value": "ignored"}])
+    assert watch.list_tags_for_resource(ResourceARN=arn)["Tags"] == TAGS
+    watch.delete_dashboards(DashboardNames=["cdc"])
+    put()
+    assert watch.list_tags_for_resource(ResourceARN=arn)["Tags"] == []
+
+
+def alarm(**more: Any) -> None:
+    client("cloudwatch").put_metric_alarm(
+        **{
+            "AlarmName": "late",
+            "Namespace": "AWS/Lambda",
+            "MetricName": "IteratorAge",
+            "Statistic": "Maximum",
+            "Period": 60,
+            "EvaluationPeriods": 5,
+            "Threshold": 60000.0,
+            "ComparisonOperator": "GreaterThanThreshold",
+            **more,
+        }
+    )
+
+
+def test_alarm_keeps_its_state_and_tags_over_an_update(aws: EmulatedAws) -> None:
+    watch = client("cloudwatch")
+
+    def shape() -> Any:
+        return watch.describe_alarms(AlarmNames=["late"], AlarmTypes=["MetricAlarm"])["MetricAlarms"][0]
+
+    def tags() -> Any:
+        return watch.list_tags_for_resource(ResourceARN=shape()["AlarmArn"])["Tags"]
+
+    alarm(Tags=TAGS)
+    assert (shape()["StateValue"], tags()) == ("INSUFFICIENT_DATA", TAGS)
+    watch.set_alarm_state(AlarmName="late", StateValue="ALARM", StateReason="1 datapoint was greater")
+    alarm(Threshold=1.0, Tags=[{"Key": "late", "Value": "ignored"}])
+    assert (shape()["StateValue"], shape()["StateReason"]) == ("ALARM", "1 datapoint was greater")
+    assert (shape()["Threshold"], tags()) == (1.0, TAGS)
+    assert [one["AlarmName"] for one in watch.describe_alarms(StateValue="ALARM")["MetricAlarms"]] == ["late"]
+    watch.delete_alarms(AlarmNames=["late"])
+    alarm()
+    assert tags() == []
+
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def metric(namespace: str, name: str, stat: str, **dimensions: str) -> dict[str, Any]:
+    pairs = [{"Name": key, "Value": value} for key, value in dimensions.items()]
+    return {
+        "Metric": {"Namespace": namespace, "MetricName": name, "Dimensions": pairs},
+        "Period": 60,
+        "Stat": stat,
+    }
+
+
+def metric_values(*stats: dict[str, Any], **more: Any) -> list[list[float]]:
+    queries = [{"Id": f"m{number}", "MetricStat": stat} for number, stat in enumerate(stats)]
+    answer = client("cloudwatch").get_metric_data(
+        MetricDataQueries=queries, StartTime=NOON, EndTime=NOON + timedelta(minutes=10), **more
+    )
+    return [result["Values"] for result in answer["MetricDataResults"]]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "dimensions"),
+    [
+        ("AWS/Kinesis", "IncomingRecords", {"StreamName": "orders"}),
+        ("AWS/Lambda", "IteratorAge", {"FunctionName": "cdc", "Resource": "cdc:live"}),
+        (
+            "AWS/DMS",
+            "CDCLatencySource",
+            {"ReplicationInstanceIdentifier": "a", "ReplicationTaskIdentifier": "b"},
+        ),
+        ("AWS/RDS", "OldestReplicationSlotLag", {"DBInstanceIdentifier": "shop"}),
+    ],
+)
+def test_metrics_are_read_by_name_and_all_dimensions(
+    aws: EmulatedAws, namespace: str, name: str, dimensions: dict[str, str]
+) -> None:
+    pairs = [{"Name": key, "Value": value} for key, value in reversed(dimensions.items())]
+    for seconds, value in ((5, 1.0), (59, 3.0), (61, 7.0), (-1, 100.0)):
+        datum = {"MetricName": name, "Dimensions": pairs, "Value": value}
+        at = NOON + timedelta(seconds=seconds)
+        client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=[{**datum, "Timestamp": at}])
+
+    ask = partial(metric, namespace, name)
+
+    assert metric_values(
+        *(ask(stat, **dimensions) for stat in ("Sum", "Average", "Maximum", "Minimum", "SampleCount", "p50"))
+    ) == [[7.0, 4.0], [7.0, 2.0], [7.0, 3.0], [7.0, 1.0], [1.0, 2.0], [7.0, 1.0]]
+    assert metric_values(ask("Sum", **dimensions), ScanBy="TimestampAscending") == [[4.0, 7.0]]
+    others = {**dimensions, next(iter(dimensions)): "another"}
+    assert metric_values(ask("Sum"), ask("Sum", **others), metric("AWS/X", name, "Sum")) == [[], [], []]
+
+
+def test_metric_values_stand_at_the_start_of_their_period(aws: EmulatedAws) -> None:
+    datum = {"MetricName": "Quarantined", "Value": 1.0, "Timestamp": NOON + timedelta(seconds=75)}
+    client("cloudwatch").put_metric_data(Namespace="cdc", MetricData=[datum])
+    (result,) = client("cloudwatch").get_metric_data(
+        MetricDataQueries=[{"Id": "m", "MetricStat": metric("cdc", "Quarantined", "Sum")}],
+        StartTime=NOON + timedelta(seconds=7),
+        EndTime=NOON + timedelta(minutes=5),
+    )["MetricDataResults"]
+    assert result["Timestamps"] == [NOON + timedelta(seconds=60)]
+
+
+def test_metrics_that_are_not_modelled_are_refused_by_name(aws: EmulatedAws) -> None:
+    ask = partial(client("cloudwatch").get_metric_data, StartTime=NOON, EndTime=NOON + timedelta(minutes=1))
+    with refused("NotImplemented", "monitoring.GetMetricData has no Expression in the emulated AWS"):
+        ask(MetricDataQueries=[{"Id": "e", "Expression": "SEARCH('x', 'Sum')"}])
+    with refused("ValidationError", "EndTime must be greater"):
+        ask(MetricDataQueries=[{"Id": "m", "MetricStat": metric("a", "b", "Sum")}], EndTime=NOON)
+
+
+def test_metric_filter_is_replaced_in_place_and_goes_with_its_group(aws: EmulatedAws) -> None:
+    logs = client("logs")
+
+    def put(name: str, pattern: str = "ERROR", group: str = "/aws/lambda/cdc") -> None:
+        transformation = {"metricName": "Quarantined", "metricNamespace": "cdc", "metricValue": "1"}
+        logs.put_metric_filter(
+            logGroupName=group,
+            filterName=name,
+            filterPattern=pattern,
+            metricTransformations=[transformation],
+        )
+
+    def shown(**more: str) -> list[tuple[str, str]]:
+        found = logs.describe_metric_filters(logGroupName="/aws/lambda/cdc", **more)["metricFilters"]
+        return [(one["filterName"], one["filterPattern"]) for one in found]
+
+    with refused("ResourceNotFoundException", "log group"):
+        put("quarantined")
+    for group in ("/aws/lambda/cdc", "/aws/lambda/other"):
+        logs.create_log_group(logGroupName=group)
+        put("quarantined", "ERROR", group)
+    put("quarantined", "{ $.quarantined > 0 }")
+    put("errors")
+    assert shown(filterNamePrefix="quar") == [("quarantined", "{ $.quarantined > 0 }")]
+    assert sorted(shown()) == [("errors", "ERROR"), ("quarantined", "{ $.quarantined > 0 }")]
+    other = logs.describe_metric_filters(logGroupName="/aws/lambda/other")["metricFilters"]
+    assert [one["filterPattern"] for one in other] == ["ERROR"]
+    logs.delete_metric_filter(logGroupName="/aws/lambda/cdc", filterName="errors")
+    with refused("ResourceNotFoundException", "metric filter"):
+        logs.delete_metric_filter(logGroupName="/aws/lambda/cdc", filterName="errors")
+    logs.delete_log_group(logGroupName="/aws/lambda/cdc")
+    logs.create_log_group(logGroupName="/aws/lambda/cdc")
+    assert shown() == []
+
+
+def test_log_lines_are_filtered_by_words_or_by_a_field(aws: EmulatedAws, subtests: pytest.Subtests) -> None:
+    logs = client("logs")
+    logs.create_log_group(logGroupName="/aws/lambda/cdc")
+    logs.create_log_stream(logGroupName="/aws/lambda/cdc", logStreamName="a")
+    lines = [
+        '{"records": 9, "quarantined": 3}',
+        '{"records": 9, "quarantined": 0}',
+        '{"reason": "no-key", "at": {"shard": "shardId-1"}}',
+        "ERROR of the runtime",
+    ]
+    start = int(time.time() * 1000)
+    events = [{"timestamp": start + number, "message": line} for number, line in enumerate(lines)]
+    logs.put_log_events(logGroupName="/aws/lambda/cdc", logStreamName="a", logEvents=events)
+
+    def found(**asked: Any) -> list[int]:
+        answer = logs.filter_log_events(logGroupName="/aws/lambda/cdc", **asked)
+        return [lines.index(event["message"]) for event in answer["events"]]
+
+    for pattern, expected in (
+        ("", [0, 1, 2, 3]),
+        ("ERROR", [3]),
+        ("{ $.quarantined > 0 }", [0]),
+        ("{$.quarantined=0}", [1]),
+        ("{ $.quarantined != 0 }", [0]),
+        ("{ $.quarantined <= 3 }", [0, 1]),
+        ("{ $.reason = * }", [2]),
+        ('{ $.reason = "no-*" }', [2]),
+        ('{ $.at.shard = "shardId-1" }', [2]),
+        ("{ $.at.shard.none = 1 }", []),
+    ):
+        with subtests.test(pattern):
+            assert found(filterPattern=pattern) == expected
+    assert found(startTime=start + 2) == [2, 3]
+    with refused("NotImplemented", "logs.FilterLogEvents has no filter pattern '?ERROR ?START'"):
+        found(filterPattern="?ERROR ?START")
+    with refused("ResourceNotFoundException"):
+        logs.filter_log_events(logGroupName="/aws/lambda/absent")
+
+
+def test_function_configuration_is_that_of_an_alias(aws: EmulatedAws) -> None:
+    functions = with_alias()
+    settle(lambda: functions.get_function_configuration(FunctionName="cdc"))
+    functions.update_function_configuration(FunctionName="cdc", MemorySize=1024)
+    shown = functions.get_function_configuration(FunctionName="cdc", Qualifier="live")
+    latest = functions.get_function_configuration(FunctionName="cdc")
+    assert (shown["Version"], shown["MemorySize"]) == ("1", 128)
+    assert (latest["Version"], latest["MemorySize"]) == ("$LATEST", 1024)
 
 
 def test_what_moto_does_well_enough(aws: EmulatedAws) -> None:
@@ -1805,7 +2234,7 @@ def test_aws_cli_is_served(aws: EmulatedAws) -> None:
     assert json.loads(summary.stdout)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE"
 
 
-def test_server_prints_one_line_serves_and_stops_on_interrupt(clean_environment: None) -> None:
+def test_server_prints_what_to_set_serves_and_stops_on_interrupt(clean_environment: None) -> None:
     server = subprocess.Popen(
         [sys.executable, "-m", "local_run.aws", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -1821,6 +2250,10 @@ def test_server_prints_one_line_serves_and_stops_on_interrupt(clean_environment:
             " AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=eu-west-1\n"
         )
         assert url.startswith("http://127.0.0.1:")
+        found = run_cli(url, "ec2", "describe-subnets", "--filters", "Name=default-for-az,Values=true")
+        by_zone = {one["AvailabilityZone"]: one["SubnetId"] for one in json.loads(found.stdout)["Subnets"]}
+        in_order = ",".join(by_zone[f"{REGION}{zone}"] for zone in "abc")
+        assert server.stdout.readline() == f"subnets of its default VPC: {in_order}\n"
         identity = run_cli(url, "sts", "get-caller-identity")
         assert json.loads(identity.stdout)["Account"] == ACCOUNT
         server.send_signal(signal.SIGINT)

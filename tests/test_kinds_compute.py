@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_kinds_storage import (
+from kinds_support import (
     ACCOUNT_ID,
     REGION,
     Interrupted,
@@ -25,6 +25,7 @@ from test_kinds_storage import (
     actions,
     allow,
     apply,
+    aws,
     silent,
     trust,
     wire,
@@ -46,7 +47,7 @@ from provision.kinds.dms import (
 )
 from provision.kinds.lambda_ import Alias, EventSourceMapping, Function, configuration, environment
 
-__all__ = ["account", "wire", "wire_and_clients"]  # fixtures
+__all__ = ["account", "aws", "wire", "wire_and_clients"]  # fixtures
 
 STREAM_ARN = f"arn:aws:kinesis:{REGION}:{ACCOUNT_ID}:stream/lending-stream"
 FAILED_BUCKET = "arn:aws:s3:::lending-failed"
@@ -258,15 +259,6 @@ PAUSES = dict.fromkeys(("source", "target", "task"), "run")
 DMS = [name for name in KINDS if name not in ("function", "alias", "mapping")]
 LAMBDA = ["function", "alias", "mapping"]
 CHAINS = {"dms": DMS, "lambda": LAMBDA}
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[model.EmulatedAws]:
-    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # a third of a second each time
-    model.install_model()
-    model.CURRENT[0] = model.EmulatedAws()
-    yield model.CURRENT[0]
-    model.CURRENT[0].reset()
 
 
 @pytest.fixture

@@ -1,29 +1,41 @@
 """Buckets, streams, roles, secrets, logs, alarms, rules and topics, through observe, plan, execute, destroy.
 
-Against moto. What AWS does and moto does not is added here by hooks on the client: Tags kept by the calls
-that create, a stream that is busy after each change, a subscription that waits for its confirmation.
+Against the emulated AWS of local_run. What is rare in AWS is added by hooks on the client (Wire): refusals, a
+busy stream, a subscription that waits for its confirmation.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ParamValidationError
-from botocore.validate import ParamValidator
+from kinds_support import (
+    ACCOUNT_ID,
+    PASSWORD,
+    REGION,
+    Interrupted,
+    Wire,
+    account,
+    actions,
+    allow,
+    apply,
+    aws,
+    forget_all,
+    silent,
+    trust,
+    wire,
+    wire_and_clients,
+)
 from moto import mock_aws
-from moto.cloudwatch.models import cloudwatch_backends
-from moto.kinesis.models import kinesis_backends
-from moto.logs.models import logs_backends
-from moto.moto_api._internal import moto_api_backend
-from moto.s3.models import s3_backends
 
+from local_run.aws import EmulatedAws
 from provision.aws import Account, AwsError, Refusal, iam_action
-from provision.engine import Action, Live, Ref, RefusedError, Resource, Step, destroy, execute, observe, plan
+from provision.engine import Action, Live, Ref, RefusedError, Resource, destroy, execute, observe, plan
 from provision.kinds.cloudwatch import Alarm, Dashboard
 from provision.kinds.documents import canonical_policy, policy_as_declared
 from provision.kinds.events import Rule
@@ -34,178 +46,13 @@ from provision.kinds.s3 import Bucket, tls_only
 from provision.kinds.secretsmanager import Secret
 from provision.kinds.sns import Topic, alarm_policy
 
-REGION, ACCOUNT_ID = "eu-west-1", "123456789012"
-TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT_ID}:lending-alarms"
-PASSWORD = "correct horse battery staple"
-READS = ("Get", "List", "Describe", "Head")
-
-# --------------------------------------------------------------------------------------------------------
-# The account: what was asked of it, and what it answers besides
-# --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Call:
-    service: str
-    operation: str
-    parameters: dict[str, Any]
-
-    @property
-    def is_write(self) -> bool:
-        return not self.operation.startswith(READS)
-
-
-class Interrupted(BaseException):
-    """As KeyboardInterrupt: nothing on the way catches it."""
-
-
-@dataclass
-class Wire:
-    """Sees each call go out, checks it against botocore's model of the service, may answer in AWS's place.
-
-    refusals: {"s3.HeadBucket": [(code, message), ...]}, each used once; edits: {"HeadBucket": of the answer}
-    """
-
-    calls: list[Call] = field(default_factory=list)
-    refusals: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    edits: dict[str, Callable[[Any], None]] = field(default_factory=dict)
-    interrupt_after: int = 0  # this write is done, and is the last that is
-    keeps_tags: bool = True
-
-    def sent(self, params: dict[str, Any], model: Any, **_: Any) -> None:
-        check_parameters(params, model)
-        self.calls.append(Call(model.service_model.service_name, model.name, dict(params)))
-
-    def refuse(self, model: Any, **_: Any) -> Any:
-        refusals = self.refusals.get(f"{model.service_model.service_name}.{model.name}")
-        if not refusals:
-            return None
-        code, message = refusals.pop(0)
-        error = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-        return Answered(), error
-
-    def answered(self, http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
-        if "Error" in parsed:
-            return
-        if model.name in LACKING and (self.keeps_tags or model.name not in TAGGED):
-            LACKING[model.name](self.calls[-1].parameters)
-        if edit := self.edits.get(model.name):
-            edit(parsed)
-        if self.interrupt_after and len(self.writes) == self.interrupt_after:
-            raise Interrupted
-
-    @property
-    def writes(self) -> list[str]:
-        return [call.operation for call in self.calls if call.is_write]
-
-    def forget(self) -> None:
-        self.__dict__.update(Wire(keeps_tags=self.keeps_tags).__dict__)
-
-
-class Answered:
-    status_code = 400
-
-
-def check_parameters(params: Any, model: Any) -> None:
-    """Raises ParamValidationError where a parameter is not of the service's model, its enums included."""
-    report = ParamValidator().validate(params, model.input_shape)
-    faults = [report.generate_report()] if report.has_errors() else []
-    faults += list(enum_faults(params, model.input_shape, model.name))
-    if faults:
-        raise ParamValidationError(report="; ".join(faults))
-
-
-def enum_faults(value: Any, shape: Any, path: str) -> Iterator[str]:
-    if shape.type_name == "structure":
-        for name, inner in value.items():
-            yield from enum_faults(inner, shape.members[name], f"{path}.{name}")
-    elif shape.type_name == "list":
-        for inner in value:
-            yield from enum_faults(inner, shape.member, path)
-    elif shape.type_name == "map":
-        for name, inner in value.items():
-            yield from enum_faults(name, shape.key, path)
-            yield from enum_faults(inner, shape.value, path)
-    elif getattr(shape, "enum", []) and value not in shape.enum:
-        yield f"{path}: {value!r} is none of {shape.enum}"
-
-
-def keep_bucket_tags(parameters: dict[str, Any]) -> None:
-    tags = {tag["Key"]: tag["Value"] for tag in parameters["CreateBucketConfiguration"]["Tags"]}
-    backend = s3_backends[ACCOUNT_ID]["aws"]
-    backend.tagger.tag_resource(
-        backend.get_bucket(parameters["Bucket"]).arn, backend.tagger.convert_dict_to_tags_input(tags)
-    )
-
-
-def keep_stream_tags(parameters: dict[str, Any]) -> None:
-    backend = kinesis_backends[ACCOUNT_ID][REGION]
-    backend.streams[parameters["StreamName"]].tags.update(parameters["Tags"])
-
-
-def keep_dashboard_tags(parameters: dict[str, Any]) -> None:
-    arn = f"arn:aws:cloudwatch::{ACCOUNT_ID}:dashboard/{parameters['DashboardName']}"
-    cloudwatch_backends[ACCOUNT_ID][REGION].tagger.tag_resource(arn, parameters.get("Tags", []))
-
-
-def replace_filter(parameters: dict[str, Any]) -> None:
-    """moto adds a second filter of the same name; AWS updates the one."""
-    filters = logs_backends[ACCOUNT_ID][REGION].filters.metric_filters
-    same = [one for one in filters if one["filterName"] == parameters["filterName"]]
-    filters[:] = [one for one in filters if one not in same[:-1]]
-
-
-TAGGED = {
-    "CreateBucket": keep_bucket_tags,
-    "CreateStream": keep_stream_tags,
-    "PutDashboard": keep_dashboard_tags,
-}
-LACKING = {**TAGGED, "PutMetricFilter": replace_filter}
-
-
-@pytest.fixture(scope="module")
-def wire_and_clients() -> tuple[Wire, Any, dict[str, Any]]:
-    """Made once: clients cost more time than most tests."""
-    wire = Wire()
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
-    session.events.register("provide-client-params", wire.sent)
-    session.events.register("before-call", wire.refuse)
-    session.events.register("after-call", wire.answered)
-    return wire, session, {}
-
-
-@pytest.fixture
-def wire(wire_and_clients: Any) -> Wire:
-    wire: Wire = wire_and_clients[0]
-    wire.keeps_tags = True
-    wire.forget()
-    return wire
-
-
-@pytest.fixture
-def account(wire: Wire, wire_and_clients: Any) -> Iterator[Account]:
-    _, session, clients = wire_and_clients
-    with mock_aws():
-        yield Account(session, "lending", poll_seconds=0, sleep=lambda seconds: None, clients=clients)
-
+__all__ = ["account", "aws", "wire", "wire_and_clients"]  # fixtures
 
 # --------------------------------------------------------------------------------------------------------
 # A chain of each kind
 # --------------------------------------------------------------------------------------------------------
 
-
-def trust(service: str) -> dict[str, Any]:
-    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-def allow(action: str | list[str], resource: Any) -> dict[str, Any]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": action, "Resource": resource}],
-    }
-
-
+TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT_ID}:lending-alarms"
 BUCKET = {
     "Bucket": "lending-rows",
     "PublicAccessBlock": {
@@ -353,20 +200,6 @@ def chain_of(account: Account, name: str, **changed: Any) -> list[Resource]:
     return [*needed, Resource(name, kind(account), {**spec, **changed})]
 
 
-def apply(chain: list[Resource]) -> tuple[list[Step], dict[str, Live | None]]:
-    observed = observe(chain)
-    steps = plan(chain, observed)
-    return steps, execute(chain, steps, observed, silent)
-
-
-def silent(moment: str, step: Step, seconds: float) -> None:
-    pass
-
-
-def actions(chain: list[Resource]) -> list[Action]:
-    return [step.action for step in plan(chain, observe(chain))]
-
-
 def prepare(account: Account) -> None:
     """What the chain relies on and does not make."""
     iam = account.client("iam")
@@ -377,8 +210,7 @@ def prepare(account: Account) -> None:
 
 def empty(account: Account, wire: Wire) -> None:
     """The account as at the beginning of a test."""
-    moto_api_backend.reset()
-    wire.forget()
+    forget_all(wire)
     prepare(account)
     wire.forget()
 
@@ -864,7 +696,9 @@ def test_a_bucket_that_is_busy_is_waited_for(account: Account, wire: Wire) -> No
 @pytest.mark.parametrize(
     ("region", "location"), [("eu-west-1", "eu-west-1"), ("us-east-1", None)], ids=["named", "not-named"]
 )
-def test_a_bucket_is_made_in_the_region_of_the_account(region: str, location: str | None) -> None:
+def test_a_bucket_is_made_in_the_region_of_the_account(
+    aws: EmulatedAws, region: str, location: str | None
+) -> None:
     with mock_aws():
         account = Account(
             boto3.Session(region_name=region), "lending", poll_seconds=0, sleep=lambda seconds: None
@@ -881,7 +715,7 @@ def test_a_bucket_is_made_in_the_region_of_the_account(region: str, location: st
 
 @pytest.mark.parametrize("name", ["bucket", "stream"])
 def test_tags_that_the_creating_call_drops_are_added(account: Account, wire: Wire, name: str) -> None:
-    wire.keeps_tags = False
+    wire.drops_tags = True
     _, now = apply(chain_of(account, name))
     assert now[name].is_ours
 
@@ -941,64 +775,40 @@ def test_a_stream_gets_on_demand_and_back_without_being_replaced(account: Accoun
     assert observe(provisioned)["stream"].attributes["created_at"] == arn
 
 
-@dataclass
-class BusyStream:
-    """Kinesis as it is: busy for some descriptions after each change, and refusing changes meanwhile."""
-
-    wire: Wire
-    status: str = "ACTIVE"
-    left: int = 0
-    seen: int = 0
-
-    def describe(self, parsed: Any) -> None:
-        changes = [one for one in self.wire.writes if one not in ("AddTagsToStream", "DeleteStream")]
-        if len(changes) > self.seen:
-            assert len(changes) == self.seen + 1, f"{changes[-1]} while the stream was busy"
-            self.seen, self.left = len(changes), 3
-            self.status = "CREATING" if changes[-1] == "CreateStream" else "UPDATING"
-        self.status = self.status if self.left else "ACTIVE"
-        self.left = max(0, self.left - 1)
-        parsed["StreamDescriptionSummary"]["StreamStatus"] = self.status
-
-
-def test_a_stream_takes_one_change_at_a_time_and_is_active_in_the_end(account: Account, wire: Wire) -> None:
-    busy = BusyStream(wire)
-    wire.edits["DescribeStreamSummary"] = busy.describe
+def test_a_stream_takes_one_change_at_a_time_and_is_active_in_the_end(
+    aws: EmulatedAws, account: Account, wire: Wire
+) -> None:
+    """A change while it is busy would be refused, and be made again: one write more."""
+    aws.transitions = 3
 
     _, now = apply(chain_of(account, "stream"))
 
     assert now["stream"].attributes["status"] == "ACTIVE"
-    assert busy.seen == 3  # made, retention, encryption
+    assert wire.writes == ["CreateStream", "IncreaseStreamRetentionPeriod", "StartStreamEncryption"]
+    wire.forget()
     apply(chain_of(account, "stream", ShardCount=8))
-    assert busy.seen == 5  # 4, 8
+    assert wire.writes == ["UpdateShardCount"] * 2  # 4, 8
 
 
-def test_a_stream_still_being_made_is_finished(account: Account, wire: Wire, made: Any) -> None:
-    chain = made("stream", RetentionPeriodHours=24)
-    states = ["CREATING"] * 3
+def test_a_stream_still_being_made_is_finished(aws: EmulatedAws, account: Account) -> None:
+    aws.transitions = 4
+    account.client("kinesis").create_stream(StreamName="lending-stream", ShardCount=2, Tags=account.tags)
+    chain = chain_of(account, "stream")
 
-    def describe(parsed: Any) -> None:
-        parsed["StreamDescriptionSummary"]["StreamStatus"] = states.pop() if states else "ACTIVE"
-
-    wire.edits["DescribeStreamSummary"] = describe
     steps, now = apply(chain)
 
     assert [step.action for step in steps] == [Action.UPDATE]
     assert now["stream"].attributes["status"] == "ACTIVE"
+    assert actions(chain) == [Action.KEEP]
 
 
-def test_a_stream_being_deleted_is_absent_and_waited_for(account: Account, wire: Wire, made: Any) -> None:
+def test_a_stream_being_deleted_is_absent_and_waited_for(
+    aws: EmulatedAws, account: Account, made: Any
+) -> None:
     chain = made("stream")
-    kinesis = account.client("kinesis")
-    states = ["DELETING"] * 3
+    aws.transitions = 3
+    account.client("kinesis").delete_stream(StreamName="lending-stream")
 
-    def describe(parsed: Any) -> None:
-        parsed["StreamDescriptionSummary"]["StreamStatus"] = states.pop() if states else "ACTIVE"
-        if not states:
-            wire.edits.clear()
-            kinesis.delete_stream(StreamName="lending-stream")
-
-    wire.edits["DescribeStreamSummary"] = describe
     steps, _ = apply(chain)
 
     assert [step.action for step in steps] == [Action.CREATE]
