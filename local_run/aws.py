@@ -271,9 +271,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with emulated_aws(options.port, options.transitions) as aws:
             print(
-                f"emulated AWS at {aws.url}: export AWS_ENDPOINT_URL={aws.url} AWS_ACCESS_KEY_ID=local"
+                f"# emulated AWS at {aws.url}, until Ctrl-C; in another terminal:\n"
+                f"export AWS_ENDPOINT_URL={aws.url} AWS_ACCESS_KEY_ID=local"
                 f" AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={REGION}\n"
-                f"subnets of its default VPC: {','.join(default_subnet_ids(ACCOUNT_ID, REGION))}",
+                f"export SUBNET_IDS={','.join(default_subnet_ids(ACCOUNT_ID, REGION))}",
                 flush=True,
             )
             stop.wait()
@@ -2817,13 +2818,14 @@ SSE_S3 = {
     documented(
         "a statement whose Condition is aws:SecureTransport false does not apply: a client of AWS uses TLS"
     ),
+    inferred("callers have every tag: a Deny to principals whose tag is not as wanted does not apply"),
 )
 def bucket_permission(original: Any, self: Any, action: str, resource: str) -> Any:
     if self.policy is None:
         return original(self, action, resource)
     stored = self.policy
     document = json.loads(stored)
-    document["Statement"] = [each for each in statements(document) if not only_without_tls(each)]
+    document["Statement"] = [each for each in statements(document) if not spares_callers(each)]
     try:
         self.policy = json.dumps(document).encode()
         return original(self, action, resource)
@@ -2831,9 +2833,13 @@ def bucket_permission(original: Any, self: Any, action: str, resource: str) -> A
         self.policy = stored
 
 
-def only_without_tls(statement: dict[str, Any]) -> bool:
-    wanted = statement.get("Condition", {}).get("Bool", {}).get("aws:SecureTransport", "")
-    return str(listed(wanted)[0]).lower() == "false" if wanted != "" else False
+def spares_callers(statement: dict[str, Any]) -> bool:
+    """Whether its Condition is one that no caller of the emulated AWS meets."""
+    condition = statement.get("Condition", {})
+    wanted = condition.get("Bool", {}).get("aws:SecureTransport", "")
+    if wanted != "" and str(listed(wanted)[0]).lower() == "false":
+        return True
+    return any(key.startswith("aws:PrincipalTag/") for key in condition.get("StringNotEquals", {}))
 
 
 @patches(

@@ -1,5 +1,7 @@
 """A PostgreSQL of its own for a run on this machine: finds its programs, makes a cluster, runs it.
 
+    $ python -m local_run.postgres test-input/lending.sql       # until Ctrl-C, in a database called lending
+
     with start_postgres(settings={"max_replication_slots": "4"}) as server:
         psycopg2.connect(server.dsn)        # host=127.0.0.1 port=54321 user=postgres dbname=postgres
 
@@ -14,6 +16,7 @@ pipe by a bare fork keeps the server up until it ends too, and a shell that is k
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import pwd
@@ -22,7 +25,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -195,6 +200,53 @@ def start_on_free_port(server: Server) -> None:
                 raise
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Serves a database that is called like the file that fills it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local_run.postgres",
+        description="Serves a PostgreSQL, with rows of its own, until Ctrl-C.",
+    )
+    parser.add_argument("sql", nargs="?", type=Path, help="a file that fills it")
+    options = parser.parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with start_postgres() as server:
+            database = fill(server, options.sql) if options.sql else "postgres"
+            print(
+                f"# PostgreSQL at 127.0.0.1:{server.port}, until Ctrl-C; in another terminal:\n"
+                f"export PGHOST=127.0.0.1 PGPORT={server.port} PGDATABASE={database} PGUSER={SUPERUSER}"
+                " PGPASSWORD=local PGSSLMODE=disable",
+                flush=True,
+            )
+            stop.wait()
+    except ProvisionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def fill(server: Server, file: Path) -> str:
+    """The name of a new database, in which the statements of the file were run."""
+    import psycopg2  # type: ignore[import-untyped]
+
+    try:
+        statements = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PostgresError(f"{file} can't be read: {error}") from error
+    for database, text in (("postgres", f'CREATE DATABASE "{file.stem}"'), (file.stem, statements)):
+        connection = psycopg2.connect(server.dsn, dbname=database)
+        connection.autocommit = True
+        try:
+            connection.cursor().execute(text)
+        except psycopg2.Error as error:
+            raise PostgresError(f"{file} can't be run: {error}".strip()) from error
+        finally:
+            connection.close()
+    return file.stem
+
+
 # ----------------------------------------------------------------------------------------------------------
 # The server's programs and its account
 # ----------------------------------------------------------------------------------------------------------
@@ -337,3 +389,7 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

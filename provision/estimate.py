@@ -221,11 +221,11 @@ SMALL = (
 )
 MEDIUM = (
     Workload(changes_per_second=50, tables=40, rows_to_load=20_000_000),
-    Chain(shards=1, window_seconds=5, dms_class="dms.c5.large", vpc_endpoints=2),
+    Chain(shards=1, window_seconds=5, dms_class="dms.c5.large", vpc_endpoints=3),
 )
 LARGE = (
     Workload(changes_per_second=2_000, tables=60, rows_to_load=500_000_000),
-    Chain(shards=4, window_seconds=60, dms_class="dms.r5.xlarge", vpc_endpoints=2, availability_zones=3),
+    Chain(shards=4, window_seconds=60, dms_class="dms.r5.xlarge", vpc_endpoints=3, availability_zones=3),
 )
 PRESETS: Mapping[str, tuple[Workload, Chain]] = {"small": SMALL, "medium": MEDIUM, "large": LARGE}
 GROWTH_STEPS = (1, 10, 100, 1_000)

@@ -2244,16 +2244,17 @@ def test_server_prints_what_to_set_serves_and_stops_on_interrupt(clean_environme
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
-        url = line.split()[3].rstrip(":")
-        assert line == (
-            f"emulated AWS at {url}: export AWS_ENDPOINT_URL={url} AWS_ACCESS_KEY_ID=local"
+        url = line.split()[4].rstrip(",")
+        assert line == f"# emulated AWS at {url}, until Ctrl-C; in another terminal:\n"
+        assert server.stdout.readline() == (
+            f"export AWS_ENDPOINT_URL={url} AWS_ACCESS_KEY_ID=local"
             " AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=eu-west-1\n"
         )
         assert url.startswith("http://127.0.0.1:")
         found = run_cli(url, "ec2", "describe-subnets", "--filters", "Name=default-for-az,Values=true")
         by_zone = {one["AvailabilityZone"]: one["SubnetId"] for one in json.loads(found.stdout)["Subnets"]}
         in_order = ",".join(by_zone[f"{REGION}{zone}"] for zone in "abc")
-        assert server.stdout.readline() == f"subnets of its default VPC: {in_order}\n"
+        assert server.stdout.readline() == f"export SUBNET_IDS={in_order}\n"
         identity = run_cli(url, "sts", "get-caller-identity")
         assert json.loads(identity.stdout)["Account"] == ACCOUNT
         server.send_signal(signal.SIGINT)

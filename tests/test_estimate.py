@@ -88,7 +88,7 @@ def test_text_of_the_small_size() -> None:
 
 @pytest.mark.parametrize(
     ("size", "monthly_usd", "shards", "objects_a_day"),
-    [("small", 95.09, 1, 68_965), ("medium", 282.02, 1, 688_690), ("large", 1_013.81, 3, 2_545_756)],
+    [("small", 95.09, 1, 68_965), ("medium", 296.62, 1, 688_690), ("large", 1_035.71, 3, 2_545_756)],
 )
 def test_sizes_of_the_readme(size: str, monthly_usd: float, shards: int, objects_a_day: int) -> None:
     made = estimate(*PRESETS[size])

@@ -311,3 +311,40 @@ def test_server_ends_with_the_process_that_started_it(number: signal.Signals) ->
         starter.send_signal(number)
 
         wait_until(lambda: not is_running(int(pid)) and not Path(folder).exists())
+
+
+def test_command_serves_a_filled_database_until_it_is_interrupted(tmp_path: Path) -> None:
+    file = tmp_path / "shop.sql"
+    file.write_text("CREATE TABLE sale (id int PRIMARY KEY); INSERT INTO sale VALUES (7)")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local_run.postgres", str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("# PostgreSQL at 127.0.0.1:")
+        names = dict(part.split("=") for part in process.stdout.readline().split()[1:])
+        connection = psycopg2.connect(
+            host=names["PGHOST"], port=names["PGPORT"], dbname=names["PGDATABASE"], user=names["PGUSER"]
+        )
+        cursor = connection.cursor()
+        cursor.execute("SELECT id FROM sale")
+        assert (names["PGDATABASE"], cursor.fetchall()) == ("shop", [(7,)])
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_command_names_a_file_that_it_can_not_run(tmp_path: Path) -> None:
+    (tmp_path / "wrong.sql").write_text("CREATE TABEL sale ()")
+
+    for name, text in (("none.sql", "can't be read"), ("wrong.sql", "can't be run")):
+        command = [sys.executable, "-m", "local_run.postgres", str(tmp_path / name)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"error: {tmp_path / name} {text}")
