@@ -380,7 +380,8 @@ class Endpoint(DmsKind):
     """
 
     label = "DMS endpoint"
-    immutable = frozenset({"EndpointIdentifier", "EndpointType", "EngineName", "KmsKeyId"})
+    # AWS can change DatabaseName; but another database has another log.
+    immutable = frozenset({"EndpointIdentifier", "EndpointType", "EngineName", "KmsKeyId", "DatabaseName"})
     write_only = frozenset({"Password"})
     why_not_replaced = "the task would lose its position in the database's log"
     identifier = "EndpointIdentifier"
