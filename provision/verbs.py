@@ -1,0 +1,267 @@
+"""What the verbs of setup_dms.py do; how they talk to a person is decided there.
+
+A Pipeline is settings and an account. Every verb looks around, declares the chain and observes it anew: there
+is no state between two runs, so that running a verb again is how an interrupted one is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from provision import engine, estimate
+from provision.aws import Account, AwsError
+from provision.chain import TASK_RUN, declare, has_tables, mappings
+from provision.database import table_sizes
+from provision.engine import Action, Observed, ProvisionError, RefusedError, Report, Resource
+from provision.kinds import dms
+from provision.plan_text import Plan, name_of
+from provision.replication_task import is_selected, nearest_tables, table_pattern
+from provision.settings import Settings
+from provision.surroundings import Surroundings, connect_parameters, look_around
+
+PASSES = 6  # a change of the task needs two: one that stops and changes it, one that starts it
+RELOAD_AT_ONCE = 10  # documented for ReloadTables
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    settings: Settings
+    account: Account
+    code: Callable[[], bytes]  # gives the function's zip
+
+    def chain(self, around: Surroundings, everything: bool = False) -> list[Resource]:
+        return declare(self.settings, around, self.account, self.code, everything)
+
+    def task(self) -> tuple[dms.Task, dict[str, Any], engine.Live]:
+        """The task as it is. Raises ProvisionError when there is none."""
+        kind = dms.Task(self.account)
+        spec = {kind.identifier: self.account.name("task")}
+        live = kind.find(spec)
+        if live is None or not live.is_ours:
+            raise ProvisionError(
+                f"there is no replication task {spec[kind.identifier]!r} of this pipeline in "
+                f"{self.account.region}: python setup_dms.py apply makes it"
+            )
+        return kind, spec, live
+
+
+# --------------------------------------------------------------------------------------------------------
+# plan, apply
+# --------------------------------------------------------------------------------------------------------
+
+
+def make_plan(pipeline: Pipeline, changes_per_second: float) -> tuple[Plan, list[Resource]]:
+    """What there is to do, what a person should know before it, what it will cost; and the chain."""
+    around = look_around(pipeline.account, pipeline.settings)
+    chain = pipeline.chain(around)
+    observed = engine.observe(chain)
+    made = Plan(
+        pipeline.account.pipeline,
+        pipeline.account.region,
+        pipeline.account.account_id,
+        [step for step in engine.plan(chain, observed) if is_visible(step)],
+        observed,
+        [*notes(pipeline, around, observed), *leftovers(pipeline, around, observed)],
+        cost(pipeline, around, changes_per_second),
+    )
+    return made, chain
+
+
+def is_visible(step: engine.Step) -> bool:
+    """That no table waits to be loaded is no object."""
+    return step.is_work or not isinstance(step.resource.kind, dms.TableLoads)
+
+
+def notes(pipeline: Pipeline, around: Surroundings, observed: Observed) -> Iterator[str]:
+    settings, made = pipeline.settings, mappings(pipeline.settings, around)
+    if around.catalog is None and around.unseen:
+        yield f"the source database was not seen: {around.unseen}"
+    if made.not_expanded and around.live_mappings is None:
+        named = ", ".join(map(str, made.not_expanded))
+        yield (
+            f"so the tables of {named} are selected by pattern only: DMS's default spreads them over the"
+            " shards; a plan that sees the database gives each a mapping of its own"
+        )
+    for pattern in made.matches_nothing if around.catalog is not None else ():
+        near = nearest_tables(pattern, around.catalog or ())
+        advice = f": did you mean {near[0]}?" if near else ""
+        yield f"TABLES: {pattern} matches no table of the database{advice}"
+    for schema, table in made.not_mapped:
+        yield f'"{schema}"."{table}" has %, [ or ] in its name, and goes to one shard as a whole'
+    if not has_tables(settings, around):
+        yield (
+            "there is no table to replicate yet: all is made but the task's start; make role and tables "
+            "(python setup_dms.py check prints the SQL), then run apply again"
+        )
+    yield from source_notes(around)
+    if made_now := [name for name, live in observed.items() if name.startswith("endpoint ") and not live]:
+        named = ", ".join(name.removeprefix("endpoint ") for name in made_now if name != "endpoint group")
+        yield (
+            f"DMS has no public address, and its subnets no NAT: VPC endpoints are made for {named}; all but"
+            " s3 bill by the hour in each zone (VPC_ENDPOINTS=none leaves them out)"
+        )
+    topic = observed.get("alarm topic")
+    if topic is not None and not topic.attributes["is_confirmed"]:
+        yield f"{settings.alarm_email} has to confirm the mail of AWS, or no alarm reaches it"
+
+
+def source_notes(around: Surroundings) -> Iterator[str]:
+    source = around.source
+    if source is None:
+        return
+    replication = source.attributes["logical_replication"]
+    if replication != "on":
+        what = "waits for a reboot" if replication == "pending-reboot" else "is off"
+        yield (
+            f"rds.logical_replication of {source.attributes['name']} {what}: the task can't start "
+            "(python setup_dms.py check says what to do); your database is never rebooted from here"
+        )
+
+
+def leftovers(pipeline: Pipeline, around: Surroundings, observed: Observed) -> Iterator[str]:
+    """Objects of ours that earlier settings asked for and these do not."""
+    now = dict(observed)
+    for resource in pipeline.chain(around, everything=True):
+        if resource.name in observed or isinstance(resource.kind, dms.TaskRun | dms.TableLoads):
+            continue
+        live = now[resource.name] = resource.kind.find(engine.resolve(resource.spec, now))
+        if live is not None and live.is_ours:
+            name = name_of(resource, now)
+            yield f"{resource.kind.label} {name} is no longer asked for; it stays until destroy"
+
+
+def cost(pipeline: Pipeline, around: Surroundings, changes_per_second: float) -> estimate.Estimate:
+    """Of the tables that the catalog has; without one, of as many as are named, with rows unknown."""
+    settings = pipeline.settings
+    rows = None if around.catalog is None and not around.is_new_database else 0
+    selected = [rule for rule in mappings(settings, around).document["rules"] if is_mapping(rule)]
+    if around.catalog:
+        sizes = table_sizes(connect_parameters(pipeline.account, settings), settings.table_patterns)
+        rows = sum(one.estimated_rows or 0 for one in sizes)
+    ways = around.ways
+    services = ways.endpoints_to_declare(settings.vpc_endpoints) if ways else []
+    workload = estimate.Workload(changes_per_second, max(1, len(selected)), rows_to_load=rows)
+    chain = estimate.Chain(
+        shards=settings.stream_shards,
+        window_seconds=settings.batch_window_seconds,
+        dms_class=settings.dms_instance_class,
+        rds_class=settings.rds_instance_class if settings.create_rds else None,
+        vpc_endpoints=sum(service != "s3" for service in services),
+        availability_zones=len(ways.endpoint_subnet_ids) if ways else 2,
+        region=pipeline.account.region,
+    )
+    return estimate.estimate(workload, chain)
+
+
+def is_mapping(rule: Mapping[str, Any]) -> bool:
+    return bool(rule["rule-type"] == "object-mapping")
+
+
+def apply(pipeline: Pipeline, made: Plan, chain: Sequence[Resource], report: Report) -> Observed:
+    """Does what the plan says, then plans again until nothing is left; returns what there is.
+
+    A database that was made on the way is empty: its tables are for the next apply.
+    """
+    steps, observed = made.steps, made.observed
+    for _ in range(PASSES):
+        if not any(step.is_work or step.action is Action.REFUSE for step in steps):
+            return observed
+        engine.execute(chain, steps, observed, report)
+        observed = engine.observe(chain)
+        steps = engine.plan(chain, observed)
+    left = "; ".join(
+        f"{step.resource.name} ({change.path})" for step in steps if step.is_work for change in step.changes
+    )
+    raise AwsError(f"AWS does not keep what it is told of {left}: look at it in the console, and report it")
+
+
+def outputs(pipeline: Pipeline, observed: Observed) -> dict[str, str]:
+    """Where to look at what runs now."""
+    account, settings = pipeline.account, pipeline.settings
+    console = f"https://{account.region}.console.aws.amazon.com/cloudwatch/home?region={account.region}"
+    run = observed.get(TASK_RUN)
+    return {
+        "rows": f"s3://{settings.s3_bucket}/{settings.s3_prefix}changes/",
+        "stream": account.name("stream"),
+        "function": f"{account.name('lambda')} (code: ./deploy.sh --function {account.name('lambda')})",
+        "task": f"{account.name('task')}, {run.attributes['status'] if run else 'not started'}",
+        "dashboard": f"{console}#dashboards:name={account.pipeline}",
+        "how it is": "python setup_dms.py status",
+    }
+
+
+def chain_now(pipeline: Pipeline) -> list[Resource]:
+    return pipeline.chain(look_around(pipeline.account, pipeline.settings))
+
+
+def refuse(made: Plan) -> None:
+    """Raises RefusedError when a step of the plan is refused."""
+    if made.refused:
+        raise RefusedError("; ".join(f"{step.resource.name}: {step.reason}" for step in made.refused))
+
+
+# --------------------------------------------------------------------------------------------------------
+# stop, resume, reload
+# --------------------------------------------------------------------------------------------------------
+
+
+def stop(pipeline: Pipeline) -> None:
+    """Returns when the task rests."""
+    _, spec, live = pipeline.task()
+    dms.TaskRun(pipeline.account).pause(live, spec)
+
+
+def resume(pipeline: Pipeline) -> str:
+    """Starts the task where it stopped; the state that it has then."""
+    _, spec, live = pipeline.task()
+    run = dms.TaskRun(pipeline.account).running(spec | {"ReplicationTaskArn": live.attributes["arn"]})
+    return str(run.attributes["status"])
+
+
+def tables_to_reload(pipeline: Pipeline, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Schema and table of each. Raises ProvisionError for one that the task does not replicate."""
+    live = pipeline.task()[2]
+    document, tables = live.attributes["table_mappings"], []
+    for name in names:
+        try:
+            pattern = table_pattern(name)
+        except ValueError as fault:
+            raise ProvisionError(f"reload: {fault}") from None
+        if not pattern.is_exact:
+            raise ProvisionError(f"reload: {name} is a pattern: name each table, or reload --all")
+        if not is_selected(document, pattern.schema, pattern.table):
+            raise ProvisionError(
+                f"reload: the task does not replicate {name}: add it to TABLES, then setup_dms.py apply"
+            )
+        tables.append((pattern.schema, pattern.table))
+    return tables
+
+
+def reload(pipeline: Pipeline, tables: Sequence[tuple[str, str]]) -> None:
+    """Asks DMS for a new load of each table. Raises AwsError unless the task runs."""
+    kind, spec, live = pipeline.task()
+    if live.attributes["status"] != "running":
+        raise AwsError(
+            f"the task is {live.attributes['status']}, and only a running one reloads tables: "
+            "python setup_dms.py resume; or reload --all, which starts it anew"
+        )
+    for start in range(0, len(tables), RELOAD_AT_ONCE):
+        some = [{"SchemaName": s, "TableName": t} for s, t in tables[start : start + RELOAD_AT_ONCE]]
+        kind.call("reload_tables", spec, ReplicationTaskArn=live.attributes["arn"], TablesToReload=some)
+
+
+def reload_all(pipeline: Pipeline) -> None:
+    """Starts the task anew: a new slot, and a full load of all tables."""
+    kind, spec, live = pipeline.task()
+    run = dms.TaskRun(pipeline.account)
+    run.pause(live, spec)
+    arn = live.attributes["arn"]
+    kind.call(
+        "start_replication_task",
+        spec,
+        ReplicationTaskArn=arn,
+        StartReplicationTaskType="reload-target",
+    )
+    run.running(spec | {"ReplicationTaskArn": arn})
