@@ -88,7 +88,9 @@ class Declaration:
         """The RDS instance, for metrics; None: PGHOST is none."""
         if self.settings.create_rds:
             return self.name("database")
-        return self.around.source.attributes["name"] if self.around.source else None
+        if self.around.source:
+            return str(self.around.source.attributes["name"])
+        return self.name("database") if self.everything else None
 
 
 def declare(

@@ -29,7 +29,7 @@ from provision.kinds.iam import ABSENT as NO_ROLE
 from provision.kinds.iam import Role, trusted_services
 from provision.preflight import OLDEST_ENGINE
 from provision.settings import Settings
-from provision.surroundings import source_instance
+from provision.surroundings import rds_version, source_instance
 
 # The roles that DMS looks for under names of its own, and AWS's policies that they need.
 ACCOUNT_ROLES = {
@@ -596,7 +596,8 @@ def database_major(account: Account, settings: Settings) -> int | None:
     """16, of PostgreSQL 16.8; None where only the database itself could tell, or RDS does not say."""
     try:
         if settings.create_rds:
-            version = rds.engine_version_of(account, account.name("database"))[0]
+            instance = rds.describe_instance(account, account.name("database"))
+            version = rds_version(account, settings, instance)[0]
         else:
             source = source_instance(account, settings, for_destroy=True)
             version = str(source.attributes["engine_version"]) if source else ""

@@ -49,7 +49,8 @@ def look_around(account: Account, settings: Settings, *, for_destroy: bool = Fal
         subnet_ids = live_subnets(account) or subnet_ids
     ways = ways_out(account, subnet_ids, for_destroy)
     vpc_id = ways.vpc_id if ways else live_vpc(account)
-    is_new_database = settings.create_rds and rds.describe_instance(account, account.name("database")) is None
+    instance = rds.describe_instance(account, account.name("database"))
+    is_new_database = settings.create_rds and instance is None
     catalog, unseen = (None, "") if for_destroy else read_catalog(account, settings, is_new_database)
     return Surroundings(
         vpc_id,
@@ -57,7 +58,7 @@ def look_around(account: Account, settings: Settings, *, for_destroy: bool = Fal
         subnet_ids,
         ways,
         source,
-        rds_version(account, settings, is_new_database),
+        rds_version(account, settings, instance),
         is_new_database,
         catalog,
         unseen,
@@ -66,17 +67,28 @@ def look_around(account: Account, settings: Settings, *, for_destroy: bool = Fal
     )
 
 
-def rds_version(account: Account, settings: Settings, is_new_database: bool) -> tuple[str, str]:
-    """("16.8", "postgres16"): what the instance runs; a new one gets the newest that DMS is known to read."""
-    major = ""
-    if is_new_database:
-        wanted = {"ReplicationInstanceClass": settings.dms_instance_class}
-        kind = dms.ReplicationInstance(account)
-        engine = dms.version_key(
-            kind.newest_version({kind.identifier: account.name("replication"), **wanted})
-        )
-        major = str(max(one for one, oldest in OLDEST_ENGINE.items() if dms.version_key(oldest) <= engine))
-    return rds.engine_version_of(account, account.name("database"), major)
+def rds_version(account: Account, settings: Settings, instance: Any) -> tuple[str, str]:
+    """("16.8", "postgres16"): what the instance runs; a new one gets the newest that DMS is known to read.
+
+    Where the instance is gone, its parameter group still tells the family that was chosen then.
+    """
+    if instance is not None:
+        return str(instance["EngineVersion"]), rds.family_of(instance["EngineVersion"])
+    family = rds.made_family(account)
+    if not settings.create_rds:
+        return "", family or "postgres"
+    return rds.engine_version(account, family.removeprefix("postgres") or newest_readable(account, settings))
+
+
+def newest_readable(account: Account, settings: Settings) -> str:
+    """ "17": the newest major version that DMS reads, in the version that our instance would get."""
+    kind = dms.ReplicationInstance(account)
+    spec = {
+        kind.identifier: account.name("replication"),
+        "ReplicationInstanceClass": settings.dms_instance_class,
+    }
+    engine = dms.version_key(kind.newest_version(spec))
+    return str(max(one for one, oldest in OLDEST_ENGINE.items() if dms.version_key(oldest) <= engine))
 
 
 def source_instance(account: Account, settings: Settings, for_destroy: bool) -> Live | None:
@@ -149,7 +161,7 @@ def connect_parameters(account: Account, settings: Settings) -> dict[str, Any]:
 def begin_at(account: Account, settings: Settings) -> datetime | None:
     """Where a mapping that is not there has to begin: behind what has landed already."""
     stream = kinesis.Stream(account).find({"StreamName": account.name("stream")})
-    if stream is None:
+    if stream is None or stream.attributes["status"] == "CREATING":
         return None
     mapping = lambda_.EventSourceMapping(account).find(
         {

@@ -18,7 +18,6 @@ from datetime import datetime
 from typing import Any
 
 import boto3
-from moto.s3.models import s3_backends
 
 from local_run.aws import CURRENT, EmulatedAws
 from provision.aws import Account
@@ -90,8 +89,6 @@ class Wire:
         call = self.calls[-1]
         if "Error" in parsed:
             return
-        if call.operation == "GetBucketNotificationConfiguration":
-            add_event_bridge(call.parameters["Bucket"], parsed)
         self.after(call)
 
     def release(self) -> None:
@@ -113,13 +110,6 @@ class Wire:
 
 class Answered:
     status_code = 400
-
-
-def add_event_bridge(bucket: str, parsed: dict[str, Any]) -> None:
-    """moto keeps it, and does not show it."""
-    found = s3_backends[ACCOUNT_ID]["aws"].get_bucket(bucket).notification_configuration
-    if found is not None and found.event_bridge is not None:
-        parsed.setdefault("EventBridgeConfiguration", {})
 
 
 # Patterns of botocore's models that AWS itself does not hold to: the path of the parameter, and why.

@@ -1080,8 +1080,7 @@ def test_without_a_version_awss_default_one_of_the_family_is_made_and_then_kept(
     assert actions(chain)[-1] is Action.KEEP
     assert rds.engine_version(account) == ("18.1", "postgres18")
     assert rds.engine_version(account, "17") == ("17.4", "postgres17")
-    assert rds.engine_version_of(account, "lending") == ("16.8", "postgres16")
-    assert rds.engine_version_of(account, "absent", "15") == ("15.12", "postgres15")
+    assert rds.family_of("16.8-R2") == "postgres16"
     with pytest.raises(AwsError, match="has no PostgreSQL 9"):
         rds.engine_version(account, "9")
 

@@ -281,7 +281,7 @@ class IngressRule(Kind):
 
 
 def subject(spec: Spec) -> str:
-    return f"the database's security group {spec['GroupId']}"
+    return f"the database's security group {spec['GroupId'] or '(gone)'}"
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -534,13 +534,22 @@ def engine_version(account: Account, wanted: str = "") -> tuple[str, str]:
     raise AwsError(f"RDS in {account.region} has no PostgreSQL {wanted}: choose another version")
 
 
-def engine_version_of(account: Account, name: str, wanted: str = "") -> tuple[str, str]:
-    """As engine_version; but what the instance runs, when it is there: AWS's default moves on without it."""
-    instance = describe_instance(account, name)
-    if instance is None:
-        return engine_version(account, wanted)
-    version = str(instance["EngineVersion"])
-    return version, f"postgres{numbers(version)[0]}"
+def family_of(version: str) -> str:
+    """postgres16, of 16.3"""
+    return f"postgres{numbers(version)[0]}"
+
+
+def made_family(account: Account) -> str:
+    """The family of the parameter group that was made for our instance; empty where there is none."""
+    groups = account.pages(
+        "rds", "describe_db_parameter_groups", f"parameter groups of {account.pipeline}", "DBParameterGroups"
+    )
+    families = [
+        str(group["DBParameterGroupFamily"])
+        for group in groups
+        if group["DBParameterGroupName"] == account.name(group["DBParameterGroupFamily"])
+    ]
+    return max(families, default="")
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -174,7 +174,8 @@ class Bucket(Kind):
         except Refusal as error:
             if error.code == "BucketAlreadyExists":
                 raise AwsError(taken(name)) from error
-            raise
+            if error.code != "BucketAlreadyOwnedByYou":  # AWS made it, and its answer was lost
+                raise
 
     def head(self, name: str) -> Any:
         """What AWS says of the bucket, None if there is none. Raises AwsError if it is another account's."""

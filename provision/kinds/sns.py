@@ -59,10 +59,9 @@ class Topic(Kind):
             self.call(
                 "set_topic_attributes", spec, TopicArn=arn, AttributeName="Policy", AttributeValue=policy
             )
-        now = self.subscribed(spec)
-        if "Endpoint" in changed:
+        if "Endpoint" in changed:  # before the new one comes: then an interruption leaves a difference
             self.unsubscribe(spec, live.values["Endpoint"])
-        return now
+        return self.subscribed(spec)
 
     def delete(self, live: Live, spec: Spec) -> None:
         """The subscriptions go first, or stay as orphans."""
