@@ -1,5 +1,5 @@
 # Each target makes .venv by itself; it takes Python >= 3.11 with venv, and nothing else.
-.PHONY: run test lint bench zip
+.PHONY: run test soak lint bench zip
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -11,6 +11,10 @@ run: $(VENV)/tools
 
 test: $(VENV)/tools
 	$(BIN)/python -m pytest
+
+# What takes longer than a test may: each write of the chain interrupted alone, many more schedules of delivery.
+soak: $(VENV)/tools
+	SOAK=1 DELIVERY_SCHEDULES=30000 $(BIN)/python -m pytest --dist=load tests/test_chain.py tests/test_delivery.py
 
 lint: $(VENV)/tools
 	$(BIN)/ruff format --check .

@@ -143,7 +143,7 @@ def plan(options: argparse.Namespace) -> int:
     if options.json:
         print_json(plan_text.as_dict(made))
     else:
-        print(plan_text.as_text(made), end="")
+        print(plan_text.as_text(made, is_estimated=made.has_work), end="")
     verbs.refuse(made)
     return CHANGES if made.has_work else 0
 
@@ -152,7 +152,7 @@ def apply(options: argparse.Namespace) -> int:
     shown = Progress()
     pipeline = pipeline_of(options, shown)
     made, chain = verbs.make_plan(pipeline, options.changes_per_second)
-    print(plan_text.as_text(made), end="", flush=True)
+    print(plan_text.as_text(made, is_estimated=False), end="", flush=True)
     verbs.refuse(made)
     if not made.has_work:
         return 0

@@ -507,6 +507,12 @@ def as_text(made: Estimate) -> str:
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
+def in_a_line(made: Estimate) -> str:
+    """About 174 USD a month at 10 changes a second (list prices as of 2026-11-23)."""
+    rate = f"{made.workload.changes_per_second:,g} changes a second"
+    return f"About {made.monthly_usd:,.0f} USD a month at {rate} (list prices as of {PRICES_AS_OF})."
+
+
 def in_words(workload: Workload, chain: Chain) -> str:
     shards = "an on-demand stream" if chain.shards is None else counted(chain.shards, "shard")
     return (

@@ -62,8 +62,8 @@ def name_of(resource: Resource, observed: Observed) -> str:
 # --------------------------------------------------------------------------------------------------------
 
 
-def as_text(made: Plan) -> str:
-    """All that is not kept, with its differences; counts; notes; the estimate."""
+def as_text(made: Plan, *, is_estimated: bool) -> str:
+    """All that is not kept, with its differences; counts; notes; the estimate, whole or as a line."""
     shown_steps = [step for step in made.steps if is_shown(step)]
     lines = [f"Pipeline {made.pipeline}, account {made.account_id}, {made.region}", ""]
     width = max((len(step.resource.name) for step in shown_steps), default=0)
@@ -78,7 +78,8 @@ def as_text(made: Plan) -> str:
     for note in made.notes:
         lines += textwrap.wrap(f"* {note}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     lines += [""] if made.notes else []
-    return "\n".join(lines) + "\n" + estimate.as_text(made.cost)
+    cost = estimate.as_text(made.cost) if is_estimated else f"{estimate.in_a_line(made.cost)}\n"
+    return "\n".join(lines) + "\n" + cost
 
 
 def is_shown(step: Step) -> bool:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import urllib.request
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -10,9 +9,9 @@ import boto3
 import pytest
 from events import Context
 from moto import mock_aws
-from moto.server import ThreadedMotoServer
 
 import lambda_function
+from local_run.aws import emulated_aws
 
 BUCKET = "landing"
 SETTINGS = (*lambda_function.Settings.keys().values(), *lambda_function.CHAIN_SETTINGS)
@@ -63,13 +62,6 @@ def handle(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def moto_url() -> Iterator[str]:
-    """A moto server on the loopback; its state is the process's, and its Lambda starts no containers."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    config = f"{url}/moto-api/config"
-    urllib.request.urlopen(config, data=b'{"lambda": {"use_docker": false}}').close()
-    yield url
-    urllib.request.urlopen(config, data=b'{"lambda": {"use_docker": true}}').close()
-    server.stop()
+    """The emulated AWS on the loopback, where nothing takes time; its state is the process's."""
+    with emulated_aws(transitions=0) as aws:
+        yield aws.url

@@ -1006,6 +1006,7 @@ OTHER_WORDS = {
 SUBJECT = (
     r"(the caller|PostgreSQL \d+|.*\b(lending|orders|dms-vpc-role|dms-cloudwatch-logs-role|quarantined)\b.*"
     r"|.*(subnet|vpc|sg)-[0-9a-f]+.*|loads of new tables|VPC endpoint com\.amazonaws\..*"
+    r"|the database's security group \(gone\)"
     r")"
 )
 

@@ -114,6 +114,8 @@ def functions(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "Arn"
     ]
     client = boto3.client("lambda", endpoint_url=moto_url)
+    for operation in ("CreateFunction", "UpdateFunctionCode", "UpdateFunctionConfiguration"):
+        client.meta.events.register(f"after-call.lambda.{operation}", lambda **_: settled(client))
     code = {"ZipFile": zip_of("the first code")}
     client.create_function(
         FunctionName=FUNCTION,
@@ -126,6 +128,11 @@ def functions(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield client
     client.close()
     iam.close()
+
+
+def settled(client: Any) -> None:
+    """A function takes the next change once its state was seen; what deploy.sh does is not waited for here."""
+    client.get_function_configuration(FunctionName=FUNCTION)
 
 
 def update_code_as_aws_does(function: LambdaFunction, changes: dict[str, Any]) -> dict[str, Any]:
