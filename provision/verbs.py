@@ -95,6 +95,11 @@ def notes(pipeline: Pipeline, around: Surroundings, observed: Observed) -> Itera
             "there is no table to replicate yet: all is made but the task's start; make role and tables "
             "(python setup_dms.py check prints the SQL), then run apply again"
         )
+    if around.is_new_database and around.live_mappings is not None:
+        yield (
+            "the database is made anew, empty, and the task's position is one of the former: make role and "
+            "tables after this apply, then python setup_dms.py reload --all"
+        )
     yield from source_notes(around)
     if made_now := [name for name, live in observed.items() if name.startswith("endpoint ") and not live]:
         named = ", ".join(name.removeprefix("endpoint ") for name in made_now if name != "endpoint group")
@@ -150,6 +155,7 @@ def cost(pipeline: Pipeline, around: Surroundings, changes_per_second: float) ->
         rds_class=settings.rds_instance_class if settings.create_rds else None,
         vpc_endpoints=sum(service != "s3" for service in services),
         availability_zones=len(ways.endpoint_subnet_ids) if ways else 2,
+        alarms=10 + 2 * (settings.create_rds or around.source is not None),
         region=pipeline.account.region,
     )
     return estimate.estimate(workload, chain)

@@ -131,7 +131,7 @@ def functions(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def settled(client: Any) -> None:
-    """A function takes the next change once its state was seen; what deploy.sh does is not waited for here."""
+    """A function takes the next change once its state was seen; deploy.sh waits for its own changes."""
     client.get_function_configuration(FunctionName=FUNCTION)
 
 
