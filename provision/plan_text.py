@@ -107,6 +107,8 @@ def change_text(change: Change) -> str:
     if change.path.startswith("TableMappings.rules.") and isinstance(rule, Mapping) and "rule-type" in rule:
         verb = "add" if change.old is None else "change"
         return f"{verb} {rule_text(rule)}"
+    if change.path == "IsCurrent":  # of a secret, whose value nobody is shown
+        return "its value: user, password, host or port"
     if change.path == "TableMappings.other-rules":
         return "; ".join(f"remove {rule_text(rule)}" for rule in change.old)
     return f"{change.path}: {shown(change.old)} -> {shown(change.new)}"

@@ -84,6 +84,11 @@ def notes(pipeline: Pipeline, around: Surroundings, observed: Observed) -> Itera
             f"so the tables of {named} are selected by pattern only: DMS's default spreads them over the"
             " shards; a plan that sees the database gives each a mapping of its own"
         )
+    bucket = observed["bucket"]
+    if bucket is not None and not bucket.is_ours:
+        yield (
+            f"bucket {settings.s3_bucket} is not of this pipeline: rows land in it, its settings are its owner's"
+        )
     for pattern in made.matches_nothing if around.catalog is not None else ():
         near = nearest_tables(pattern, around.catalog or ())
         advice = f": did you mean {near[0]}?" if near else ""

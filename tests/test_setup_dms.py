@@ -180,6 +180,29 @@ def test_plan_shows_what_drifted_and_what_stops_the_task(shell: Shell) -> None:
     golden("plan_drift.txt", shell.out.partition("\nEstimate")[0])
 
 
+def test_plan_of_a_rotated_password_shows_that_and_not_what(shell: Shell) -> None:
+    shell.apply()
+    shell.configure(PGPASSWORD="s3cret-of-tomorrow")
+
+    assert shell.run("plan") == setup_dms.CHANGES
+    assert "  ~   secret  lending-source\n          its value: user, password, host or port\n" in shell.out
+    assert shell.apply() == 0
+    value = boto3.client("secretsmanager").get_secret_value(SecretId="lending-source")["SecretString"]
+    assert json.loads(value)["password"] == "s3cret-of-tomorrow"
+    assert shell.run("plan") == 0
+
+
+def test_plan_says_that_a_bucket_is_somebody_elses(shell: Shell) -> None:
+    location = {"LocationConstraint": "eu-west-1"}
+    boto3.client("s3").create_bucket(Bucket="lending-rows", CreateBucketConfiguration=location)
+
+    assert shell.run("plan") == setup_dms.CHANGES
+    assert "  ?   bucket                     lending-rows  (not of this pipeline" in shell.out
+    assert "* bucket lending-rows is not of this pipeline: rows land in it, its settings are its" in shell.out
+    assert shell.apply() == 0
+    assert "Status" not in boto3.client("s3").get_bucket_versioning(Bucket="lending-rows")
+
+
 def test_plan_that_would_lose_the_position_is_refused(shell: Shell) -> None:
     shell.apply()
     live = boto3.client("dms").describe_endpoints()["Endpoints"][0]
