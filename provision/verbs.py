@@ -87,7 +87,8 @@ def notes(pipeline: Pipeline, around: Surroundings, observed: Observed) -> Itera
     bucket = observed["bucket"]
     if bucket is not None and not bucket.is_ours:
         yield (
-            f"bucket {settings.s3_bucket} is not of this pipeline: rows land in it, its settings are its owner's"
+            f"bucket {settings.s3_bucket} is not of this pipeline: rows land in it, its settings are its"
+            " owner's"
         )
     for pattern in made.matches_nothing if around.catalog is not None else ():
         near = nearest_tables(pattern, around.catalog or ())
