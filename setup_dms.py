@@ -8,6 +8,7 @@ blocker, 2 wrong usage, 3 a plan has changes, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from provision.aws import Account, AwsError
 from provision.check import check
 from provision.deployer import policies
 from provision.engine import Action, ProvisionError, Step
+from provision.pipeline import Pipeline
 from provision.preflight import is_blocked, render_text, to_dicts
 from provision.settings import read_settings
 from provision.status import read_status
@@ -135,10 +137,12 @@ def check_(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     pipeline = pipeline_of(options)
+    if options.show == "deployer":  # who asks for it may not have it yet
+        print_json(policies(pipeline.account, pipeline.settings))
+        return 0
     made, _ = verbs.make_plan(pipeline, options.changes_per_second)
     if options.show:
-        others = {"deployer": policies(pipeline.account, pipeline.settings)}
-        print_json(plan_text.document_of(made, options.show, others))
+        print_json(plan_text.document_of(made, options.show))
         return 0
     if options.json:
         print_json(plan_text.as_dict(made))
@@ -199,13 +203,19 @@ def stop(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     pipeline = pipeline_of(options)
-    pipeline.task()
-    print(
-        "Resuming the task where it was stopped: the changes since come in their order; no table is loaded\n"
-        "anew. DMS may send the last changes before the stop again, as new rows.",
-        flush=True,
-    )
-    confirm(options, "Resume it?")
+    if verbs.is_new(pipeline):
+        print(
+            "Starting the task for the first time: all tables are loaded, then come their changes.",
+            flush=True,
+        )
+        confirm(options, "Start it?")
+    else:
+        print(
+            "Resuming the task where it was stopped: the changes since come in their order; no table is\n"
+            "loaded anew. DMS may send the last changes before the stop again, as new rows.",
+            flush=True,
+        )
+        confirm(options, "Resume it?")
     with line(f"starting task {pipeline.account.name('task')}"):
         state = verbs.resume(pipeline)
     print(f"The task is {state}.")
@@ -245,14 +255,16 @@ def destroy(options: argparse.Namespace) -> int:
     pipeline = pipeline_of(options, shown)
     planned = demolition.plan_destroy(pipeline)
     print(demolition.as_text(pipeline, planned, is_drained=not options.no_drain), end="", flush=True)
-    if not planned.deleted:
+    if not planned.was_there:
         return 0
-    confirm(options, "", pipeline.account.pipeline)
+    if planned.deleted:
+        confirm(options, "", pipeline.account.pipeline)
     with shown:
         slots = demolition.end(
             pipeline, planned, is_drained=not options.no_drain, report=shown.report, tell=shown.tell
         )
-    print("\nDestroyed; the rows are kept.")
+    if planned.deleted:
+        print("\nDestroyed; the rows are kept.")
     for line in slots.lines():
         print(line)
     return 0 if slots.are_settled else 1
@@ -263,7 +275,7 @@ def destroy(options: argparse.Namespace) -> int:
 # --------------------------------------------------------------------------------------------------------
 
 
-def pipeline_of(options: argparse.Namespace, shown: Progress | None = None) -> verbs.Pipeline:
+def pipeline_of(options: argparse.Namespace, shown: Progress | None = None) -> Pipeline:
     import boto3
     from botocore.exceptions import BotoCoreError
 
@@ -275,7 +287,8 @@ def pipeline_of(options: argparse.Namespace, shown: Progress | None = None) -> v
     tell = shown.tell if shown else lambda text: print(text, file=sys.stderr)
     account = Account(session, settings.pipeline_name, tell=tell)
     given = getattr(options, "zip", None)
-    return verbs.Pipeline(settings, account, (lambda: read_zip(given)) if given else build_zip)
+    code = functools.cache((lambda: read_zip(given)) if given else build_zip)
+    return Pipeline(settings, account, code)
 
 
 def build_zip() -> bytes:

@@ -12,25 +12,13 @@ CHAP_Target.Kinesis.html there; task documents are made in replication_task.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from provision.alarms import silence, watch
 from provision.aws import TAG, Account
+from provision.declaration import ACCOUNT_ROLES, TASK_RUN, Declaration, managed_policy_arn
 from provision.engine import Ref, Resource
-from provision.kinds import (
-    cloudwatch,
-    dms,
-    ec2,
-    events,
-    iam,
-    kinesis,
-    lambda_,
-    logs,
-    rds,
-    s3,
-    secretsmanager,
-    sns,
-)
+from provision.kinds import dms, ec2, iam, kinesis, lambda_, logs, rds, s3, secretsmanager
 from provision.replication_task import TableMappings, mapped_tables, table_mappings, task_settings
 from provision.settings import Settings
 from provision.surroundings import RECORD_AGE_SECONDS, Surroundings
@@ -38,59 +26,10 @@ from provision.surroundings import RECORD_AGE_SECONDS, Surroundings
 RETENTION_HOURS = 168  # costs the same a shard-hour from the second day to the seventh
 LOG_DAYS = 30
 OLD_VERSION_DAYS = 30
+OLD_BATCH_DAYS = 1  # a given-up batch that was deleted still counts for its alarm until then
 RUNTIME, ARCHITECTURE = "python3.13", "arm64"
-TASK_RUN = "task run"
 ANYWHERE = "0.0.0.0/0"
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What the parts of the chain are made of.
-
-    everything: also what these settings do not ask for, so that destroy finds what earlier ones did.
-    """
-
-    settings: Settings
-    around: Surroundings
-    account: Account
-    code: Callable[[], bytes]  # the function's zip, when it has to be made
-    everything: bool = False
-
-    def name(self, part: str) -> str:
-        return self.account.name(part)
-
-    @property
-    def makes_database(self) -> bool:
-        return self.settings.create_rds or self.everything
-
-    @property
-    def bucket_arn(self) -> str:
-        return f"arn:{self.account.partition}:s3:::{self.settings.s3_bucket}"
-
-    @property
-    def failed_bucket(self) -> str:
-        return f"{self.account.pipeline}-failed-{self.account.account_id}"
-
-    @property
-    def failed_bucket_arn(self) -> str:
-        return f"arn:{self.account.partition}:s3:::{self.failed_bucket}"
-
-    @property
-    def stream_arn(self) -> str:
-        return self.account.arn("kinesis", f"stream/{self.name('stream')}")
-
-    @property
-    def host(self) -> Any:
-        return Ref("database", "host") if self.settings.create_rds else self.settings.pghost
-
-    @property
-    def database_instance(self) -> str | None:
-        """The RDS instance, for metrics; None: PGHOST is none."""
-        if self.settings.create_rds:
-            return self.name("database")
-        if self.around.source:
-            return str(self.around.source.attributes["name"])
-        return self.name("database") if self.everything else None
+DMS = "dms.amazonaws.com"
 
 
 def declare(
@@ -121,15 +60,15 @@ def declare(
 
 def buckets(given: Declaration) -> Iterator[Resource]:
     account = given.account
-    bucket = closed_bucket(given.settings.s3_bucket, given.bucket_arn)
+    bucket = closed_bucket(given.settings.s3_bucket, given.bucket_arn, OLD_VERSION_DAYS)
     yield Resource("bucket", s3.Bucket(account), bucket)
-    failed = closed_bucket(given.failed_bucket, given.failed_bucket_arn)
+    failed = closed_bucket(given.failed_bucket, given.failed_bucket_arn, OLD_BATCH_DAYS)
     failed["Notification"] = {"EventBridgeConfiguration": {}}
     failed["Policy"]["Statement"].append(operators_only(given.failed_bucket_arn, account))
     yield Resource("failed bucket", s3.Bucket(account), failed)
 
 
-def closed_bucket(name: str, arn: str) -> dict[str, Any]:
+def closed_bucket(name: str, arn: str, old_version_days: int) -> dict[str, Any]:
     blocks = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
     return {
         "Bucket": name,
@@ -138,7 +77,8 @@ def closed_bucket(name: str, arn: str) -> dict[str, Any]:
         "Versioning": "Enabled",
         "Encryption": {"SSEAlgorithm": "AES256"},
         "Lifecycle": [
-            lifecycle("old-versions", NoncurrentVersionExpiration={"NoncurrentDays": OLD_VERSION_DAYS}),
+            lifecycle("old-versions", NoncurrentVersionExpiration={"NoncurrentDays": old_version_days}),
+            lifecycle("delete-markers", Expiration={"ExpiredObjectDeleteMarker": True}),
             lifecycle("aborted-uploads", AbortIncompleteMultipartUpload={"DaysAfterInitiation": 7}),
         ],
         "Policy": s3.tls_only(arn),
@@ -182,8 +122,11 @@ def stream(given: Declaration) -> Iterator[Resource]:
 def network(given: Declaration) -> Iterator[Resource]:
     """The security group of DMS, and ways to AWS's services where its subnets have none."""
     account, around, port = given.account, given.around, given.settings.pgport
-    # A database outside RDS may be anywhere: then its own firewall is what keeps DMS to it.
-    reach = around.vpc_cidrs if given.makes_database or around.source else (ANYWHERE,)
+    # A database elsewhere may be anywhere: then its own firewall is what keeps DMS to it.
+    is_here = given.settings.create_rds or (
+        around.source is not None and around.source.attributes["vpc_id"] == around.vpc_id
+    )
+    reach = around.vpc_cidrs if is_here else (ANYWHERE,)
     group = {
         "GroupName": given.name("replication"),
         "VpcId": around.vpc_id,
@@ -239,10 +182,10 @@ def database(given: Declaration) -> Iterator[Resource]:
     account, settings = given.account, given.settings
     if given.makes_database:
         yield from new_database(given)
-    if given.around.source or given.everything:
+    if given.around.source or given.makes_database:
         yield Resource("database rule", ec2.IngressRule(account), database_rule(given))
     secret = {
-        "Name": given.name("source"),
+        "Name": given.name("login"),  # six characters after the hyphen would look like an ARN's random ones
         "Description": f"The user that DMS reads {settings.pgdatabase} as",
         "SecretString": {
             "username": settings.pguser,
@@ -256,10 +199,15 @@ def database(given: Declaration) -> Iterator[Resource]:
 
 
 def database_rule(given: Declaration) -> dict[str, Any]:
+    """Lets DMS in. Other rules of the group, whoever's it is, are nobody's business here."""
     source = given.around.source
-    groups = source.attributes["security_group_ids"] if source else [""]  # the one that is there has a tag
+    group: Any = Ref("database group", "id")
+    if source is not None:
+        group = source.attributes["security_group_ids"][0]
+    elif not given.settings.create_rds:
+        group = ""  # the database is gone: the rule is found by its tag
     return {
-        "GroupId": groups[0],
+        "GroupId": group,
         "ReferencedGroupId": Ref("replication group", "id"),
         "IpProtocol": "tcp",
         "FromPort": given.settings.pgport,
@@ -269,15 +217,12 @@ def database_rule(given: Declaration) -> dict[str, Any]:
 
 
 def new_database(given: Declaration) -> Iterator[Resource]:
-    account, name, port = given.account, given.name("database"), given.settings.pgport
-    from_dms = [{"GroupId": Ref("replication group", "id")}]
+    account, name = given.account, given.name("database")
+    # Without rules in: who else may connect is not decided here, and not undone.
     group = {
         "GroupName": name,
         "VpcId": given.around.vpc_id,
         "Description": f"Database of pipeline {account.pipeline}",
-        "IpPermissions": [
-            {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "UserIdGroupPairs": from_dms}
-        ],
         "IpPermissionsEgress": [],
     }
     yield Resource("database group", ec2.SecurityGroup(account), group)
@@ -386,8 +331,9 @@ def function_role(given: Declaration) -> dict[str, Any]:
         allow("kinesis:ListStreams", "*"),  # AWS has no ARN for it, and asks for it when a mapping is made
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], f"{log_group}:*"),
     )
-    same_account = {"StringEquals": {"aws:SourceAccount": given.account.account_id}}
-    return role(given, "function", trust("lambda.amazonaws.com", same_account), policy)
+    # No condition: that Lambda names a source when it takes an execution role is not documented, and roles
+    # can't be passed from another account.
+    return role(given, "function", trust("lambda.amazonaws.com"), policy)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -417,14 +363,9 @@ def allow(actions: str | list[str], resources: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": actions, "Resource": resources}
 
 
-def trust(service: str, condition: Mapping[str, Any]) -> dict[str, Any]:
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": service},
-        "Action": "sts:AssumeRole",
-        "Condition": condition,
-    }
-    return statements(statement)
+def trust(service: str, condition: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return statements(statement | ({"Condition": condition} if condition else {}))
 
 
 def of_our_dms(given: Declaration, region: str) -> dict[str, Any]:
@@ -439,14 +380,12 @@ def of_our_dms(given: Declaration, region: str) -> dict[str, Any]:
     }
 
 
-def account_wide_role(given: Declaration, name: str, policy: str) -> Resource:
+def account_wide_role(given: Declaration, name: str, condition: Mapping[str, Any] | None) -> Resource:
     """One of the two roles that DMS looks for under a name of its own, in all regions of the account."""
-    partition = given.account.partition
-    principal = "dms.amazonaws.com.cn" if partition == "aws-cn" else "dms.amazonaws.com"
     spec = {
         "RoleName": name,
-        "AssumeRolePolicyDocument": trust(principal, of_our_dms(given, "*")),
-        "ManagedPolicies": [f"arn:{partition}:iam::aws:policy/service-role/{policy}"],
+        "AssumeRolePolicyDocument": trust(DMS, condition),
+        "ManagedPolicies": [managed_policy_arn(given.account, ACCOUNT_ROLES[name])],
     }
     return Resource(name, iam.Role(given.account, shared=True), spec)
 
@@ -458,8 +397,9 @@ def account_wide_role(given: Declaration, name: str, policy: str) -> Resource:
 
 def replication(given: Declaration) -> Iterator[Resource]:
     account = given.account
-    yield account_wide_role(given, "dms-vpc-role", "AmazonDMSVPCManagementRole")
-    yield account_wide_role(given, "dms-cloudwatch-logs-role", "AmazonDMSCloudWatchLogsRole")
+    yield account_wide_role(given, "dms-vpc-role", of_our_dms(given, "*"))
+    # With a condition DMS writes no task logs. Source: terraform-aws-modules/terraform-aws-dms, issue 84
+    yield account_wide_role(given, "dms-cloudwatch-logs-role", None)
     yield Resource("secret role", iam.Role(account), secret_role(given))
     yield Resource("stream role", iam.Role(account), stream_role(given))
     subnets = {
@@ -492,7 +432,7 @@ def secret_role(given: Declaration) -> dict[str, Any]:
 
 def stream_role(given: Declaration) -> dict[str, Any]:
     actions = [f"kinesis:{action}" for action in ("DescribeStream", "PutRecord", "PutRecords")]
-    trusted = trust("dms.amazonaws.com", of_our_dms(given, given.account.region))
+    trusted = trust(DMS, of_our_dms(given, given.account.region))
     return role(given, "target", trusted, statements(allow(actions, given.stream_arn)))
 
 
@@ -592,182 +532,12 @@ def mappings(settings: Settings, around: Surroundings) -> TableMappings:
 
 
 # --------------------------------------------------------------------------------------------------------
-# Alarms and dashboard
-# --------------------------------------------------------------------------------------------------------
-
-
-def watch(given: Declaration) -> Iterator[Resource]:
-    account, name = given.account, given.name
-    quarantined = {
-        "filterName": "quarantined",
-        "logGroupName": f"/aws/lambda/{name('lambda')}",
-        "filterPattern": '{ $.message = "record quarantined" }',
-        "metricTransformations": [
-            {"metricName": "Quarantined", "metricNamespace": name("pipeline"), "metricValue": "1"}
-        ],
-    }
-    yield Resource("quarantine filter", logs.MetricFilter(account), quarantined)
-    if given.settings.alarm_email or given.everything:
-        yield Resource("alarm topic", sns.Topic(account), topic(given))
-        yield from rules(given)
-    alarms = list(alarm_specs(given))
-    for part, spec in alarms:
-        yield Resource(f"alarm {part}", cloudwatch.Alarm(account), spec)
-    body = {"widgets": list(widgets(given, [f"alarm {part}" for part, _ in alarms]))}
-    dashboard = {"DashboardName": account.pipeline, "DashboardBody": body}
-    yield Resource("dashboard", cloudwatch.Dashboard(account), dashboard)
-
-
-def topic(given: Declaration) -> dict[str, Any]:
-    account, name = given.account, given.name("alarms")
-    spec = {"Name": name, "Policy": sns.alarm_policy(account.arn("sns", name), account.account_id)}
-    return spec | ({"Endpoint": given.settings.alarm_email} if given.settings.alarm_email else {})
-
-
-def rules(given: Declaration) -> Iterator[Resource]:
-    """What CloudWatch has no metric for: the task's state, and a batch given up, at once."""
-    target = [{"Id": "topic", "Arn": Ref("alarm topic", "arn")}]
-    task_state = {
-        "source": ["aws.dms"],
-        "detail-type": ["DMS Replication Task State Change"],
-        "resources": [Ref("task", "arn")],
-        "detail": {"eventType": ["REPLICATION_TASK_STOPPED", "REPLICATION_TASK_FAILED"]},
-    }
-    given_up = {
-        "source": ["aws.s3"],
-        "detail-type": ["Object Created"],
-        "detail": {"bucket": {"name": [given.failed_bucket]}},
-    }
-    for part, pattern, description in (
-        ("task-state", task_state, "The replication task stopped or failed"),
-        ("given-up", given_up, "Lambda gave up a batch"),
-    ):
-        spec = {
-            "Name": given.name(part),
-            "Description": description,
-            "EventPattern": pattern,
-            "State": "ENABLED",
-            "Targets": target,
-        }
-        yield Resource(f"rule {part}", events.Rule(given.account), spec)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What an alarm and a widget show: namespace, name, dimensions, statistic."""
-
-    namespace: str
-    name: str
-    dimensions: Mapping[str, Any]
-    statistic: str = "Maximum"
-
-
-def metrics(given: Declaration) -> dict[str, Metric]:
-    """By the alarm's name, in the order of the chain."""
-    instance = {"DBInstanceIdentifier": given.database_instance}
-    replication = {"ReplicationInstanceIdentifier": given.name("replication")}
-    task = replication | {"ReplicationTaskIdentifier": Ref("task", "resource_id")}
-    stream, lambda_function = {"StreamName": given.name("stream")}, {"FunctionName": given.name("lambda")}
-    failed = {"BucketName": given.failed_bucket, "StorageType": "AllStorageTypes"}
-    found = {
-        "slot-lag": Metric("AWS/RDS", "OldestReplicationSlotLag", instance),
-        "database-storage": Metric("AWS/RDS", "FreeStorageSpace", instance, "Minimum"),
-        "source-latency": Metric("AWS/DMS", "CDCLatencySource", task),
-        "target-latency": Metric("AWS/DMS", "CDCLatencyTarget", task),
-        "replication-storage": Metric("AWS/DMS", "FreeStorageSpace", replication, "Minimum"),
-        "no-records": Metric("AWS/Kinesis", "IncomingRecords", stream, "Sum"),
-        "iterator-age": Metric("AWS/Lambda", "IteratorAge", lambda_function),
-        "errors": Metric("AWS/Lambda", "Errors", lambda_function, "Sum"),
-        "throttles": Metric("AWS/Lambda", "Throttles", lambda_function, "Sum"),
-        "quarantined": Metric(given.name("pipeline"), "Quarantined", {}, "Sum"),
-        "delivery-failures": Metric("AWS/Lambda", "DestinationDeliveryFailures", lambda_function, "Sum"),
-        "given-up": Metric("AWS/S3", "NumberOfObjects", failed),
-    }
-    if given.database_instance is None:
-        del found["slot-lag"], found["database-storage"]
-    return found
-
-
-GB = 10**9
-# Seconds a period, periods in a row, comparison, threshold, what it means and what to do.
-LIMITS: Mapping[str, tuple[int, int, str, float, str]] = {
-    "slot-lag": (
-        300,
-        3,
-        ">",
-        10 * GB,
-        "the database keeps more than 10 GB of log for a slot: is the task up?",
-    ),
-    "database-storage": (300, 3, "<", 5 * GB, "less than 5 GB left: the database stops writing at none"),
-    "source-latency": (60, 5, ">", 300, "DMS reads changes more than 5 minutes late"),
-    "target-latency": (60, 5, ">", 300, "changes reach the stream more than 5 minutes late"),
-    "replication-storage": (300, 3, "<", 5 * GB, "less than 5 GB left on the replication instance"),
-    "no-records": (600, 1, "<", 1, "no record in 10 minutes, not even DMS's own: the chain stands still"),
-    "iterator-age": (60, 3, ">", 300_000, "rows land more than 5 minutes late, the window not counted"),
-    "errors": (300, 1, ">", 0, "the function failed; Lambda delivers the batch again"),
-    "throttles": (300, 1, ">", 0, "Lambda had no room for the function: raise the concurrency quota"),
-    "quarantined": (300, 1, ">", 0, "records can't be read: see quarantine/ in the bucket"),
-    "delivery-failures": (300, 1, ">", 0, "a given-up batch could not even be stored: rows are lost"),
-    "given-up": (86_400, 1, ">", 0, "batches were given up: see the failed bucket"),
-}
-COMPARISONS = {">": "GreaterThanThreshold", "<": "LessThanThreshold"}
-
-
-def alarm_specs(given: Declaration) -> Iterator[tuple[str, dict[str, Any]]]:
-    actions = [Ref("alarm topic", "arn")] if given.settings.alarm_email else []
-    for part, metric in metrics(given).items():
-        period, periods, comparison, threshold, meaning = LIMITS[part]
-        if part == "iterator-age":  # a record waits in a window before it is read
-            threshold += 1000 * given.settings.batch_window_seconds
-        yield (
-            part,
-            {
-                "AlarmName": given.name(part),
-                "AlarmDescription": f"{meaning} (python setup_dms.py status)",
-                "Namespace": metric.namespace,
-                "MetricName": metric.name,
-                "Dimensions": [{"Name": name, "Value": value} for name, value in metric.dimensions.items()],
-                "Statistic": metric.statistic,
-                "Period": period,
-                "EvaluationPeriods": periods,
-                "ComparisonOperator": COMPARISONS[comparison],
-                "Threshold": float(threshold),
-                # Silence is what one of them is about, and says nothing to the others.
-                "TreatMissingData": "breaching" if part == "no-records" else "notBreaching",
-                "AlarmActions": actions,
-                "OKActions": actions,
-            },
-        )
-
-
-def widgets(given: Declaration, alarms: list[str]) -> Iterator[dict[str, Any]]:
-    """The alarms, then a graph of each metric, three a row, from the database to the bucket."""
-    arns = [Ref(alarm, "arn") for alarm in alarms]
-    yield widget("alarm", 0, 0, 24, {"title": "Alarms", "alarms": arns})
-    for position, (part, metric) in enumerate(metrics(given).items()):
-        dimensions = [each for pair in metric.dimensions.items() for each in pair]
-        properties = {
-            "title": part,
-            "region": given.account.region,
-            "metrics": [[metric.namespace, metric.name, *dimensions]],
-            "stat": metric.statistic,
-            "period": LIMITS[part][0],
-        }
-        yield widget("metric", 8 * (position % 3), 3 + 5 * (position // 3), 8, properties)
-
-
-def widget(kind: str, x: int, y: int, width: int, properties: dict[str, Any]) -> dict[str, Any]:
-    height = 3 if kind == "alarm" else 5
-    return {"type": kind, "x": x, "y": y, "width": width, "height": height, "properties": properties}
-
-
-# --------------------------------------------------------------------------------------------------------
 # Start
 # --------------------------------------------------------------------------------------------------------
 
 
 def start(given: Declaration) -> Iterator[Resource]:
-    """Last: until here nothing has left the database. A task without a table would fail, so it waits."""
+    """Last: until here nothing has left the database. What tells of silence comes after, or it would ring."""
     if not has_tables(given.settings, given.around) and not given.everything:
         return
     run = {
@@ -778,10 +548,14 @@ def start(given: Declaration) -> Iterator[Resource]:
     yield Resource(TASK_RUN, dms.TaskRun(given.account), run)
     loads = {key: run[key] for key in ("ReplicationTaskIdentifier", "ReplicationTaskArn")}
     yield Resource("table loads", dms.TableLoads(given.account), {**loads, "Waiting": []})
+    yield from silence(given)
 
 
 def has_tables(settings: Settings, around: Surroundings) -> bool:
-    """False where the database was just made, or its catalog has none that TABLES selects."""
+    """Whether the task has something to start with: without a table it would fail.
+
+    What can't be seen is taken to be there, but for a database that was made here and never read.
+    """
     if around.catalog is None:
-        return not around.is_new_database
+        return around.has_run or not settings.create_rds
     return bool(mapped_tables(table_mappings(settings.table_patterns, around.catalog).document))

@@ -10,10 +10,10 @@ from provision.deployer import check_deployer
 from provision.engine import ProvisionError
 from provision.finding import Finding, Level
 from provision.kinds import dms, rds
+from provision.pipeline import Pipeline
 from provision.preflight import check_database, grants_sql
 from provision.replication_task import Table, TablePattern, selected_tables
 from provision.surroundings import connect_parameters
-from provision.verbs import Pipeline
 
 # Our columns: lambda_function.py quarantines a table that has one of its own; a test keeps both the same.
 RESERVED_COLUMNS = frozenset(

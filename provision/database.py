@@ -60,6 +60,9 @@ SETTINGS = (
     "wal_level",
     "wal_sender_timeout",
 )
+# As captured from real databases: 16 characters, the database's OID, a UUID. That the 16 are the beginning of
+# the task's resource id is inferred.
+DMS_SLOT = re.compile(r"([a-z0-9]{16})_[0-9]{8}(_[0-9a-f]+){5}")
 
 # --------------------------------------------------------------------------------------------------------
 # Errors, value types
@@ -328,6 +331,11 @@ def drop_slot(connect_parameters: Mapping[str, Any], name: str) -> None:
             # Somebody else may have begun to read it, or dropped it, since it was looked at.
             fix = f"with the task stopped, as a user who may replicate: {drop_slot_sql(name)}"
             raise DatabaseError(f"{attempt}: {refusal(error)}: {fix}") from None
+
+
+def is_dms_slot(slot: Slot, database: str) -> bool:
+    """Whether it is one of this database with a name as DMS makes them."""
+    return slot.database == database and DMS_SLOT.fullmatch(slot.name) is not None
 
 
 def drop_slot_sql(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,19 +9,16 @@ from datetime import UTC, datetime
 
 from provision import engine
 from provision.aws import AwsError
-from provision.chain import TASK_RUN
-from provision.database import DatabaseError, Slot, drop_slot, drop_slot_sql, slots_of
+from provision.database import DatabaseError, Slot, drop_slot, drop_slot_sql, is_dms_slot, slots_of
+from provision.declaration import TASK_RUN
 from provision.engine import Observed, Report, Resource
 from provision.kinds import dms
 from provision.landed import undelivered
+from provision.pipeline import Pipeline
 from provision.plan_text import name_of
 from provision.surroundings import connect_parameters, look_around
-from provision.verbs import Pipeline
 
 DRAIN_SECONDS = 3600
-# As captured from real databases: 16 characters, the database's OID, a UUID. That the 16 are the beginning of
-# the task's resource id is inferred.
-DMS_SLOT = re.compile(r"([a-z0-9]{16})_[0-9]{8}(_[0-9a-f]+){5}")
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -40,6 +36,12 @@ class Demolition:
     @property
     def has_task(self) -> bool:
         return self.observed.get("task") is not None
+
+    @property
+    def was_there(self) -> bool:
+        """Something of the pipeline is or was there: its bucket for batches given up is kept."""
+        failed = self.observed["failed bucket"]
+        return bool(self.deleted) or (failed is not None and failed.is_ours)
 
 
 def plan_destroy(pipeline: Pipeline) -> Demolition:
@@ -90,9 +92,14 @@ def destroy_notes(pipeline: Pipeline, demolition: Demolition, is_drained: bool) 
     if "stream" in deleted and not is_drained:
         yield "--no-drain: records that have not landed yet are lost with the stream, and so are their rows"
     if "database" in deleted:
-        yield "the database goes with all its data; AWS makes a final snapshot, which bills while it is kept"
+        yield (
+            "the database goes with all its data and its automated backups; AWS makes a final snapshot, which"
+            " bills while it is kept"
+        )
     elif "task" in deleted:
         yield "the replication slot that DMS leaves in the database is dropped"
+    if any(name.startswith("endpoint ") for name in deleted):
+        yield "the VPC endpoints go: what else in the VPC uses them, another pipeline too, needs a way out"
     yield "buckets are kept with all that is in them; empty and delete them by hand"
     if "secret" in deleted:
         yield "AWS keeps the secret for 7 days before it is gone; apply takes it back"
@@ -116,9 +123,8 @@ def end(
     engine.destroy([chain[part(TASK_RUN)]], observed, report)
     if is_drained:
         drain(pipeline, demolition, tell)
-    after = dms_slots(pipeline)
     engine.destroy(chain[part("task") :], observed, report)
-    slots = drop_slots(pipeline, demolition, before, after)
+    slots = drop_slots(pipeline, demolition, before)
     engine.destroy(chain[: part("task")], observed, report)
     return slots
 
@@ -158,11 +164,11 @@ class SlotsLeft:
     others: tuple[str, ...] = ()  # of DMS by their names, unused, not known to be ours
     unseen_sql: tuple[str, ...] = ()  # the database could not be asked: what a person runs
     failures: tuple[str, ...] = ()  # why one could not be dropped
-    has_task: bool = True  # False: no task was there to say which is ours
+    was_seen: bool = False  # ours was among them: the others are not
 
     @property
     def are_settled(self) -> bool:
-        return not (self.unseen_sql or self.failures) and (self.has_task or not self.others)
+        return not (self.unseen_sql or self.failures) and (self.was_seen or not self.others)
 
     def lines(self) -> Iterator[str]:
         for name in self.dropped:
@@ -181,41 +187,42 @@ def dms_slots(pipeline: Pipeline) -> list[Slot] | None:
     """Logical slots of the form that DMS gives them; None when the database can't be asked."""
     try:
         slots = slots_of(connect_parameters(pipeline.account, pipeline.settings))
-        return [slot for slot in slots if DMS_SLOT.fullmatch(slot.name)]
+        return [slot for slot in slots if is_dms_slot(slot, pipeline.settings.pgdatabase)]
     except DatabaseError:
         return None
 
 
-def slots_of_task(demolition: Demolition, before: Sequence[Slot], after: Sequence[Slot]) -> list[str]:
-    """Slots that our task read: named after it, or in use until it was stopped and no longer since."""
+def is_of_task(slot: Slot, demolition: Demolition) -> bool:
+    """Whether it is named after our task."""
     task = demolition.observed.get("task")
-    prefix = str(task.attributes["resource_id"])[:16].lower() if task else ""
-    were_active = {slot.name for slot in before if slot.is_active}
-    return sorted(
-        slot.name
-        for slot in after
-        if not slot.is_active and (slot.name in were_active or prefix == slot.name.partition("_")[0])
-    )
+    return task is not None and slot.name.startswith(f"{task.attributes['resource_id'][:16].lower()}_")
 
 
-def drop_slots(
-    pipeline: Pipeline, demolition: Demolition, before: list[Slot] | None, after: list[Slot] | None
-) -> SlotsLeft:
-    """Drops those of our task that are there still: as a rule DMS takes its slot with the task."""
-    if before is None or after is None:
-        is_gone = pipeline.settings.create_rds  # the database goes, and the slot with it
-        return SlotsLeft(unseen_sql=() if is_gone or not demolition.has_task else tuple(slot_sql(pipeline)))
-    left = [slot for slot in dms_slots(pipeline) or [] if not slot.is_active]
-    ours = set(slots_of_task(demolition, before, after))
+def drop_slots(pipeline: Pipeline, demolition: Demolition, before: list[Slot] | None) -> SlotsLeft:
+    """Drops that of our task if it is there still: as a rule DMS takes its slot with the task.
+
+    before: what was there while the task was. A slot that is not named after the task may be another's, whose
+    position would be lost: it is listed, and left alone.
+    """
+    after = dms_slots(pipeline)
+    if after is None:
+        is_gone = pipeline.settings.create_rds and demolition.has_task  # the database goes, with the slot
+        return SlotsLeft(unseen_sql=() if is_gone else tuple(slot_sql(pipeline)))
+    unread = [slot for slot in after if not slot.is_active]
     dropped, failures = [], []
-    for name in sorted(slot.name for slot in left if slot.name in ours):
-        try:
-            drop_slot(connect_parameters(pipeline.account, pipeline.settings), name)
-            dropped.append(name)
-        except DatabaseError as error:  # the rest is deleted all the same
-            failures.append(str(error))
-    others = tuple(slot.name for slot in left if slot.name not in ours)
-    return SlotsLeft(tuple(dropped), others, failures=tuple(failures), has_task=demolition.has_task)
+    for slot in unread:
+        if is_of_task(slot, demolition):
+            try:
+                drop_slot(connect_parameters(pipeline.account, pipeline.settings), slot.name)
+                dropped.append(slot.name)
+            except DatabaseError as error:  # the rest is deleted all the same
+                failures.append(str(error))
+    return SlotsLeft(
+        tuple(dropped),
+        tuple(slot.name for slot in unread if not is_of_task(slot, demolition)),
+        failures=tuple(failures),
+        was_seen=any(is_of_task(slot, demolition) for slot in [*(before or ()), *after]),
+    )
 
 
 def slot_sql(pipeline: Pipeline) -> list[str]:

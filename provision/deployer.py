@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from provision.aws import DENIED, TAG, Account, AwsError, Refusal
+from provision.chain import DMS
+from provision.declaration import ACCOUNT_ROLES, managed_policy_arn
 from provision.finding import Finding, Level
 from provision.kinds import dms, ec2, rds, s3
 from provision.kinds.documents import tags_in
@@ -31,11 +33,6 @@ from provision.preflight import OLDEST_ENGINE
 from provision.settings import Settings
 from provision.surroundings import rds_version, source_instance
 
-# The roles that DMS looks for under names of its own, and AWS's policies that they need.
-ACCOUNT_ROLES = {
-    "dms-vpc-role": "AmazonDMSVPCManagementRole",
-    "dms-cloudwatch-logs-role": "AmazonDMSCloudWatchLogsRole",
-}
 ANY = "simulated"  # what stands for a random id when permissions are simulated
 Statement = dict[str, Any]
 
@@ -83,14 +80,6 @@ def has_our_tag(account: Account) -> dict[str, Any]:
 
 def role_arn(account: Account, name: str) -> str:
     return f"arn:{account.partition}:iam::{account.account_id}:role/{name}"
-
-
-def managed_policy_arn(account: Account, policy: str) -> str:
-    return f"arn:{account.partition}:iam::aws:policy/service-role/{policy}"
-
-
-def dms_principal(account: Account) -> str:
-    return "dms.amazonaws.com.cn" if account.partition == "aws-cn" else "dms.amazonaws.com"
 
 
 def buckets(account: Account, settings: Settings) -> tuple[str, str]:
@@ -155,7 +144,7 @@ def security_groups(account: Account, settings: Settings, group: str, rule: str)
 
 
 def database(account: Account, settings: Settings) -> Iterator[Statement]:
-    secret = account.arn("secretsmanager", f"secret:{account.name('source')}-??????")
+    secret = account.arn("secretsmanager", f"secret:{account.name('login')}-??????")
     of_secret = "CreateSecret DeleteSecret DescribeSecret GetSecretValue PutSecretValue RestoreSecret"
     of_secret += " TagResource UpdateSecret"
     yield allow("Secret", actions("secretsmanager", of_secret), secret)
@@ -216,9 +205,9 @@ def roles(account: Account) -> Iterator[Statement]:
     yield allow("Roles", actions("iam", names), [to_lambda, *to_dms])
     yield allow("PassToLambda", ["iam:PassRole"], to_lambda, passed_to("lambda.amazonaws.com"))
     # DMS reads secrets under the name of its region; which of its names it gives to IAM is not documented.
-    services = [dms_principal(account), f"dms.{account.region}.amazonaws.com"]
-    yield allow("PassToDms", ["iam:PassRole"], to_dms, passed_to(services))
+    services = [DMS, f"dms.{account.region}.amazonaws.com"]
     shared = [role_arn(account, name) for name in ACCOUNT_ROLES]
+    yield allow("PassToDms", ["iam:PassRole"], [*to_dms, *shared], passed_to(services))
     made = "CreateRole GetRole ListAttachedRolePolicies TagRole"
     yield allow("RolesOfTheAccount", actions("iam", made), shared)
     arns = [managed_policy_arn(account, policy) for policy in ACCOUNT_ROLES.values()]
@@ -488,7 +477,7 @@ def check_account_role(account: Account, name: str) -> Iterator[Finding]:
     if answer is None:
         yield Finding(name, Level.OK, subject, "not there: apply makes it, for the whole account")
         return
-    role, service, wrong = answer["Role"], dms_principal(account), False
+    role, service, wrong = answer["Role"], DMS, False
     if service not in trusted_services(role["AssumeRolePolicyDocument"]):
         wrong = True
         yield untrusting(name, service)

@@ -148,7 +148,7 @@ class Chain:
     vpc_endpoints: int = 0  # interface endpoints made for DMS
     availability_zones: int = 2
     retention_hours: int = 168
-    alarms: int = 12
+    alarms: int = 13
     region: str = "us-east-1"
 
 

@@ -92,13 +92,18 @@ def remark(step: Step) -> str:
         return f"  (refused: {step.reason})"
     if step.action is Action.FOREIGN:
         return "  (not of this pipeline: it is used as it is; these differences stay)"
-    if step.action is Action.CREATE and step.resource.kind.label == "rule on the database's security group":
+    if step.action is Action.CREATE and step.resource.name == "database rule" and is_foreign(step):
         return "  (the one change to an object that is not of this pipeline; destroy takes it back)"
     if step.action in (Action.UPDATE, Action.REPLACE) and step.resource.pauses:
         return "  (stops the task, and resumes it where it was)"
     if any(change.path == "ParameterApplyStatus" for change in step.changes):
         return "  (reboots the database)"
     return ""
+
+
+def is_foreign(step: Step) -> bool:
+    """The group of a database that was there is given by its id; ours is a Ref."""
+    return isinstance(step.resource.spec["GroupId"], str)
 
 
 def change_text(change: Change) -> str:
@@ -175,21 +180,19 @@ def step_as_dict(step: Step, observed: Observed) -> dict[str, Any]:
     }
 
 
-def document_of(made: Plan, name: str, others: Mapping[str, Any]) -> dict[str, Any]:
-    """What would be sent for the resource of that name, or one of the other documents; secrets hidden.
+def document_of(made: Plan, name: str) -> dict[str, Any]:
+    """What would be sent for the resource of that name; secrets hidden.
 
     Raises ProvisionError for a name that there is not, with the nearest.
     """
-    by_name: dict[str, Any] = dict(others)
-    for step in made.steps:
-        by_name[step.resource.name] = step.resource
+    by_name = {step.resource.name: step.resource for step in made.steps}
     if name not in by_name:
         near = get_close_matches(name, by_name, 1)
         advice = f"did you mean {near[0]!r}?" if near else "they are"
-        raise ProvisionError(f"no part of the chain is called {name!r}: {advice} ({', '.join(by_name)})")
-    found = by_name[name]
-    shown_document = resolve(found.spec, made.observed) if isinstance(found, Resource) else found
-    document: dict[str, Any] = plain(shown_document)
+        raise ProvisionError(
+            f"no part of the chain is called {name!r}: {advice} ({', '.join(by_name)}, deployer)"
+        )
+    document: dict[str, Any] = plain(resolve(by_name[name].spec, made.observed))
     return document
 
 

@@ -159,7 +159,8 @@ READERS: Mapping[str, Any] = {
     "TABLES": patterns,
     "SUBNET_IDS": subnets,
     "STREAM_SHARDS": shards,
-    "BATCH_WINDOW_SECONDS": number(0, WINDOW_SECONDS, ": seconds that Lambda collects records for"),
+    # "when you set BatchSize to a value greater than 10, you must set [the window] to at least 1"
+    "BATCH_WINDOW_SECONDS": number(1, WINDOW_SECONDS, ": seconds that Lambda collects records for"),
     "LOB_MAX_SIZE_KB": number(
         1, LOB_KB, ": a Kinesis record takes 1 MiB, with escapes and the other columns"
     ),
@@ -178,8 +179,8 @@ SHAPES = {
     "BEFORE_IMAGE_FIELD": (r"(?!(data|metadata|control)\Z).+", "is taken: write the task's FieldName"),
     "LOG_LEVEL": (r"INFO|WARNING|ERROR", "is unknown: write INFO, WARNING or ERROR"),
     "PIPELINE_NAME": (
-        rf"(?!.*--)(?=.{{1,{NAME_LENGTH}}}\Z)[a-z]([a-z0-9-]*[a-z0-9])?",
-        f"is no name: write at most {NAME_LENGTH} of a-z, 0-9 and single -, from a letter on",
+        rf"(?!(sg|sthree|amzn)\b)(?!.*--)(?=.{{1,{NAME_LENGTH}}}\Z)[a-z]([a-z0-9-]*[a-z0-9])?",
+        f"is no name: write at most {NAME_LENGTH} of a-z, 0-9 and single -, from a letter on, but no sg-",
     ),
     "PGHOST": (r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?", "is no host: write its name alone, no port"),
     "PGSSLMODE": (

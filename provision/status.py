@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from provision.alarms import LIMITS
 from provision.aws import DENIED, Account, Refusal
-from provision.chain import LIMITS, TASK_RUN
-from provision.database import DatabaseError, Slot, slots_of
+from provision.database import DatabaseError, Slot, is_dms_slot, slots_of
+from provision.declaration import TASK_RUN
 from provision.engine import UNKNOWN, Action, Live, Observed, Resource, Spec, plan_step, refs_in, resolve
 from provision.kinds import dms, kinesis, lambda_
 from provision.kinds.documents import as_declared
@@ -38,7 +39,6 @@ NO_SIGN = {"bucket", "failed bucket", "table loads"}
 TOLD = {(TASK_RUN, "Status"), ("mapping", "Enabled")}
 KEYS_NAMED = 5  # of an object that is not as declared
 NO_OBJECTS = ObjectCount()
-SLOT_PLUGINS = ("test_decoding", "pglogical")  # those that DMS makes
 BROKEN_TABLE = re.compile("error|suspend|cancel|not exist", re.I)
 HOUR, SILENCE, ASK_AGAIN = timedelta(hours=1), timedelta(minutes=10), timedelta(minutes=1)
 
@@ -359,7 +359,8 @@ def read_database(account: Account, settings: Settings, now: datetime, previous:
         slots = slots_of(parameters)
     except DatabaseError as error:
         return Database(where, now, str(error))
-    return Database(where, now, "", tuple(slot for slot in slots if slot.plugin in SLOT_PLUGINS))
+    ours = tuple(slot for slot in slots if is_dms_slot(slot, settings.pgdatabase))
+    return Database(where, now, "", ours)
 
 
 def read_instance(account: Account, specs: Specs) -> Instance | None:

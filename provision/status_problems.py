@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from provision.chain import LIMITS
+from provision.alarms import LIMITS
 from provision.database import Slot, drop_slot_sql
 from provision.kinds.dms import BROKEN
 from provision.status import SILENCE, Status, Task
@@ -74,7 +74,7 @@ def slot_is_lost(status: Status) -> bool:
     if any(slot.is_active for slot in slots):
         return False
     said_so = task is not None and task.has_failed and bool(LOST_SLOT.search(task.reason))
-    return said_so or any(slot.wal_status == "lost" for slot in slots)
+    return said_so or (bool(slots) and all(slot.wal_status == "lost" for slot in slots))
 
 
 def slot_problems(status: Status) -> Iterator[Problem]:

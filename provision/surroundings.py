@@ -35,6 +35,7 @@ class Surroundings:
     catalog: tuple[Table, ...] | None  # None: the database can't be reached
     unseen: str  # why not
     live_mappings: Mapping[str, Any] | None  # table mappings of the task that is there
+    has_run: bool  # that task
     starts_at: datetime | None  # where an event source mapping begins; None: at the stream's oldest record
 
 
@@ -43,6 +44,10 @@ def look_around(account: Account, settings: Settings, *, for_destroy: bool = Fal
 
     for_destroy: what is gone does not matter, and the database is not asked.
     """
+    if account.partition == "aws-cn":
+        raise AwsError(
+            f"{account.region}: the regions of China name services otherwise, and are not supported"
+        )
     source = None if settings.create_rds else source_instance(account, settings, for_destroy)
     subnet_ids = settings.subnet_ids or tuple(source.attributes["subnet_ids"] if source else ())
     if for_destroy:
@@ -51,6 +56,7 @@ def look_around(account: Account, settings: Settings, *, for_destroy: bool = Fal
     vpc_id = ways.vpc_id if ways else live_vpc(account)
     instance = rds.describe_instance(account, account.name("database"))
     is_new_database = settings.create_rds and instance is None
+    task = live_task(account)
     catalog, unseen = (None, "") if for_destroy else read_catalog(account, settings, is_new_database)
     return Surroundings(
         vpc_id,
@@ -62,7 +68,8 @@ def look_around(account: Account, settings: Settings, *, for_destroy: bool = Fal
         is_new_database,
         catalog,
         unseen,
-        live_mappings(account),
+        task.attributes["table_mappings"] if task else None,
+        task is not None and task.attributes["status"] not in ("creating", "ready"),
         None if for_destroy else begin_at(account, settings),
     )
 
@@ -129,10 +136,9 @@ def live_vpc(account: Account) -> str:
     return str(live.attributes["vpc_id"]) if live and live.is_ours else NOWHERE
 
 
-def live_mappings(account: Account) -> Mapping[str, Any] | None:
+def live_task(account: Account) -> Live | None:
     kind = dms.Task(account)
-    live = kind.find({kind.identifier: account.name("task")})
-    return live.attributes["table_mappings"] if live else None
+    return kind.find({kind.identifier: account.name("task")})
 
 
 def read_catalog(

@@ -6,45 +6,27 @@ is no state between two runs, so that running a verb again is how an interrupted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from provision import engine, estimate
-from provision.aws import Account, AwsError
-from provision.chain import TASK_RUN, declare, has_tables, mappings
+from provision.alarms import metrics
+from provision.aws import AwsError
+from provision.chain import has_tables, mappings
+from provision.check import database_findings
 from provision.database import table_sizes
+from provision.declaration import TASK_RUN, Declaration
 from provision.engine import Action, Observed, ProvisionError, RefusedError, Report, Resource
+from provision.finding import Level
 from provision.kinds import dms
+from provision.pipeline import Pipeline
 from provision.plan_text import Plan, name_of
 from provision.replication_task import is_selected, nearest_tables, table_pattern
-from provision.settings import Settings
 from provision.surroundings import Surroundings, connect_parameters, look_around
 
 PASSES = 6  # a change of the task needs two: one that stops and changes it, one that starts it
 RELOAD_AT_ONCE = 10  # documented for ReloadTables
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    settings: Settings
-    account: Account
-    code: Callable[[], bytes]  # gives the function's zip
-
-    def chain(self, around: Surroundings, everything: bool = False) -> list[Resource]:
-        return declare(self.settings, around, self.account, self.code, everything)
-
-    def task(self) -> tuple[dms.Task, dict[str, Any], engine.Live]:
-        """The task as it is. Raises ProvisionError when there is none."""
-        kind = dms.Task(self.account)
-        spec = {kind.identifier: self.account.name("task")}
-        live = kind.find(spec)
-        if live is None or not live.is_ours:
-            raise ProvisionError(
-                f"there is no replication task {spec[kind.identifier]!r} of this pipeline in "
-                f"{self.account.region}: python setup_dms.py apply makes it"
-            )
-        return kind, spec, live
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -57,13 +39,14 @@ def make_plan(pipeline: Pipeline, changes_per_second: float) -> tuple[Plan, list
     around = look_around(pipeline.account, pipeline.settings)
     chain = pipeline.chain(around)
     observed = engine.observe(chain)
+    steps = [step for step in engine.plan(chain, observed) if is_visible(step)]
     made = Plan(
         pipeline.account.pipeline,
         pipeline.account.region,
         pipeline.account.account_id,
-        [step for step in engine.plan(chain, observed) if is_visible(step)],
+        steps,
         observed,
-        [*notes(pipeline, around, observed), *leftovers(pipeline, around, observed)],
+        [*notes(pipeline, around, observed, steps), *leftovers(pipeline, around, observed)],
         cost(pipeline, around, changes_per_second),
     )
     return made, chain
@@ -74,7 +57,34 @@ def is_visible(step: engine.Step) -> bool:
     return step.is_work or not isinstance(step.resource.kind, dms.TableLoads)
 
 
-def notes(pipeline: Pipeline, around: Surroundings, observed: Observed) -> Iterator[str]:
+def notes(
+    pipeline: Pipeline, around: Surroundings, observed: Observed, steps: Sequence[engine.Step]
+) -> Iterator[str]:
+    """What a person should know before an apply."""
+    settings = pipeline.settings
+    yield from table_notes(pipeline, around)
+    begins = {step.resource.name for step in steps if step.is_work} & {"task", TASK_RUN}
+    if begins and around.catalog is not None and (count := blockers(pipeline)):
+        yield (
+            f"python setup_dms.py check finds {count} blocker{'s' * (count > 1)}: rows, columns or changes"
+            " would be missing in S3"
+        )
+    bucket, topic = observed["bucket"], observed.get("alarm topic")
+    if bucket is not None and not bucket.is_ours:
+        yield (
+            f"bucket {settings.s3_bucket} is not of this pipeline: rows land in it, its settings are its"
+            " owner's"
+        )
+    yield from source_notes(around)
+    yield from secret_notes(observed)
+    yield from endpoint_notes(observed)
+    if topic is not None and not topic.attributes["is_confirmed"]:
+        yield f"{settings.alarm_email} has to confirm the mail of AWS, or no alarm reaches it"
+    if settings.log_level == "ERROR":
+        yield "LOG_LEVEL=ERROR: quarantined records are not in the log, and so their alarm never rings"
+
+
+def table_notes(pipeline: Pipeline, around: Surroundings) -> Iterator[str]:
     settings, made = pipeline.settings, mappings(pipeline.settings, around)
     if around.catalog is None and around.unseen:
         yield f"the source database was not seen: {around.unseen}"
@@ -84,12 +94,6 @@ def notes(pipeline: Pipeline, around: Surroundings, observed: Observed) -> Itera
             f"so the tables of {named} are selected by pattern only: DMS's default spreads them over the"
             " shards; a plan that sees the database gives each a mapping of its own"
         )
-    bucket = observed["bucket"]
-    if bucket is not None and not bucket.is_ours:
-        yield (
-            f"bucket {settings.s3_bucket} is not of this pipeline: rows land in it, its settings are its"
-            " owner's"
-        )
     for pattern in made.matches_nothing if around.catalog is not None else ():
         near = nearest_tables(pattern, around.catalog or ())
         advice = f": did you mean {near[0]}?" if near else ""
@@ -98,24 +102,50 @@ def notes(pipeline: Pipeline, around: Surroundings, observed: Observed) -> Itera
         yield f'"{schema}"."{table}" has %, [ or ] in its name, and goes to one shard as a whole'
     if not has_tables(settings, around):
         yield (
-            "there is no table to replicate yet: all is made but the task's start; make role and tables "
-            "(python setup_dms.py check prints the SQL), then run apply again"
+            "no table to replicate was seen: all is made but the task's start; make role and tables (python "
+            "setup_dms.py check prints the SQL), then run apply again from where the database can be seen, "
+            "or python setup_dms.py resume"
         )
     if around.is_new_database and around.live_mappings is not None:
         yield (
             "the database is made anew, empty, and the task's position is one of the former: make role and "
             "tables after this apply, then python setup_dms.py reload --all"
         )
-    yield from source_notes(around)
-    if made_now := [name for name, live in observed.items() if name.startswith("endpoint ") and not live]:
-        named = ", ".join(name.removeprefix("endpoint ") for name in made_now if name != "endpoint group")
+
+
+def blockers(pipeline: Pipeline) -> int:
+    """What check would find in the way of a database that can be seen."""
+    found = database_findings(pipeline)
+    return sum(finding.level is Level.BLOCKER for finding in found)
+
+
+def secret_notes(observed: Observed) -> Iterator[str]:
+    """A server or user that is another one than DMS knows; a password shows as the secret's difference."""
+    secret, task = observed["secret"], observed.get("task")
+    others = secret.attributes.get("others", {}) if secret else {}
+    for key, (old, new) in others.items():
+        yield f"DMS will log in with another {key}: {old!r} -> {new!r}"
+    if task is not None and {"host", "port"} & set(others):
         yield (
-            f"DMS has no public address, and its subnets no NAT: VPC endpoints are made for {named}; all but"
-            " s3 bill by the hour in each zone (VPC_ENDPOINTS=none leaves them out)"
+            "the task keeps its position, which is one in the log of the former server: go on only if it is "
+            "the same server under another name; else destroy first"
         )
-    topic = observed.get("alarm topic")
-    if topic is not None and not topic.attributes["is_confirmed"]:
-        yield f"{settings.alarm_email} has to confirm the mail of AWS, or no alarm reaches it"
+
+
+def endpoint_notes(observed: Observed) -> Iterator[str]:
+    made = [
+        name.removeprefix("endpoint ") for name, live in observed.items() if is_endpoint(name) and not live
+    ]
+    if made:
+        yield (
+            "DMS has no public address, and its subnets no NAT: VPC endpoints are made for "
+            f"{', '.join(made)}; all but s3 bill by the hour in each zone, and the names of their services "
+            "lead all of the VPC to them (VPC_ENDPOINTS=none leaves them out)"
+        )
+
+
+def is_endpoint(name: str) -> bool:
+    return name.startswith("endpoint ") and name != "endpoint group"
 
 
 def source_notes(around: Surroundings) -> Iterator[str]:
@@ -161,7 +191,7 @@ def cost(pipeline: Pipeline, around: Surroundings, changes_per_second: float) ->
         rds_class=settings.rds_instance_class if settings.create_rds else None,
         vpc_endpoints=sum(service != "s3" for service in services),
         availability_zones=len(ways.endpoint_subnet_ids) if ways else 2,
-        alarms=10 + 2 * (settings.create_rds or around.source is not None),
+        alarms=len(metrics(Declaration(settings, around, pipeline.account, pipeline.code))),
         region=pipeline.account.region,
     )
     return estimate.estimate(workload, chain)
@@ -176,17 +206,31 @@ def apply(pipeline: Pipeline, made: Plan, chain: Sequence[Resource], report: Rep
 
     A database that was made on the way is empty: its tables are for the next apply.
     """
-    steps, observed = made.steps, made.observed
+    steps, observed = list(made.steps), made.observed
+    actions = {step.resource.name: step.action for step in steps}
+    if actions.get("function") is Action.CREATE:
+        pipeline.code()  # an error before anything is made that bills
     for _ in range(PASSES):
         if not any(step.is_work or step.action is Action.REFUSE for step in steps):
             return observed
         engine.execute(chain, steps, observed, report)
         observed = engine.observe(chain)
+        if actions.pop("secret", None) is Action.UPDATE:
+            log_in_again(chain, observed, report)
         steps = engine.plan(chain, observed)
     left = "; ".join(
         f"{step.resource.name} ({change.path})" for step in steps if step.is_work for change in step.changes
     )
     raise AwsError(f"AWS does not keep what it is told of {left}: look at it in the console, and report it")
+
+
+def log_in_again(chain: Sequence[Resource], observed: Observed, report: Report) -> None:
+    """DMS tests the changed secret now, and not when it next connects."""
+    (connection,) = [resource for resource in chain if resource.name == "source connection"]
+    step, started = engine.Step(Action.UPDATE, connection), time.monotonic()
+    report("begin", step, 0.0)
+    connection.kind.create(engine.resolve(connection.spec, observed))
+    report("done", step, time.monotonic() - started)
 
 
 def outputs(pipeline: Pipeline, observed: Observed) -> dict[str, str]:
@@ -205,6 +249,7 @@ def outputs(pipeline: Pipeline, observed: Observed) -> dict[str, str]:
 
 
 def chain_now(pipeline: Pipeline) -> list[Resource]:
+    """What the settings declare now."""
     return pipeline.chain(look_around(pipeline.account, pipeline.settings))
 
 
@@ -223,6 +268,11 @@ def stop(pipeline: Pipeline) -> None:
     """Returns when the task rests."""
     _, spec, live = pipeline.task()
     dms.TaskRun(pipeline.account).pause(live, spec)
+
+
+def is_new(pipeline: Pipeline) -> bool:
+    """Whether the task has never run."""
+    return bool(pipeline.task()[2].attributes["status"] == "ready")
 
 
 def resume(pipeline: Pipeline) -> str:

@@ -41,11 +41,11 @@ lambda time          15,517.14  GB-second, arm64   0.21
 s3 puts               2,097.68  thousand          10.49
 s3 storage                0.49  GB-month           0.01
 logs                      0.94  GB ingested        0.47
-alarms                      12  alarm metric       1.20
+alarms                      13  alarm metric       1.30
 custom metrics               1  metric            ~0.30
 dashboards                   1  dashboard          3.00
 secrets                      1  secret             0.40
-a month                                           95.09
+a month                                           95.19
 
 Stream     25.59 a month; as on-demand it would be 29.58.
 Shards     1 needed for the mean rate.
@@ -54,10 +54,10 @@ Full load  1,000,000 rows in 17 minutes, bound by the records a second of the sh
            1,968 objects, 0.02 once.
 
 changes/s  shards  objects a day  S3 PUTs a month  all a month
-        1       1         68,965            10.49        95.09
-       10       1        170,071            25.87       111.08
-      100       1        173,895            26.45       115.76
-    1,000       2        346,902            52.76       209.27
+        1       1         68,965            10.49        95.19
+       10       1        170,071            25.87       111.18
+      100       1        173,895            26.45       115.86
+    1,000       2        346,902            52.76       209.37
 
 window  objects a day  S3 PUTs a month
    1 s         83,588            12.71
@@ -88,7 +88,7 @@ def test_text_of_the_small_size() -> None:
 
 @pytest.mark.parametrize(
     ("size", "monthly_usd", "shards", "objects_a_day"),
-    [("small", 95.09, 1, 68_965), ("medium", 296.62, 1, 688_690), ("large", 1_035.71, 3, 2_545_756)],
+    [("small", 95.19, 1, 68_965), ("medium", 296.72, 1, 688_690), ("large", 1_035.81, 3, 2_545_756)],
 )
 def test_sizes_of_the_readme(size: str, monthly_usd: float, shards: int, objects_a_day: int) -> None:
     made = estimate(*PRESETS[size])
@@ -119,7 +119,7 @@ def test_month_without_a_change_is_what_bills_by_the_hour() -> None:
         "s3 puts": 0.22,
         "s3 storage": 0.0,
         "logs": 0.27,
-        "alarms": 1.20,
+        "alarms": 1.30,
         "custom metrics": 0.30,
         "dashboards": 3.00,
         "secrets": 0.40,
@@ -167,7 +167,7 @@ def test_class_without_a_price_is_named_and_left_out_of_the_sum() -> None:
     assert unknown.monthly_usd == pytest.approx(known.monthly_usd - 53.29)
     assert "no price of dms.x9.huge: the sum is without it" in unknown.notes
     assert "dms.x9.huge" in as_text(unknown)
-    assert "31.01 and more" in as_text(unknown)
+    assert "31.11 and more" in as_text(unknown)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -238,10 +238,10 @@ def test_growth_adds_the_shards_that_the_changes_need() -> None:
     growth = estimate(Workload(changes_per_second=5, tables=10), Chain(shards=1)).growth
 
     assert [(step.changes_per_second, step.shards, round(step.usd, 2)) for step in growth] == [
-        (1, 1, 95.09),
-        (10, 1, 111.08),
-        (100, 1, 115.76),
-        (1_000, 2, 209.26),
+        (1, 1, 95.19),
+        (10, 1, 111.18),
+        (100, 1, 115.86),
+        (1_000, 2, 209.36),
     ]
 
 
@@ -284,7 +284,7 @@ def test_dict_is_json_and_says_what_it_was_not_checked_against() -> None:
 
     assert document["prices_as_of"] == "2026-11-23"
     assert document["checked_against_your_account"] is False
-    assert document["monthly_usd"] == 95.094
+    assert document["monthly_usd"] == 95.194
     assert document["lines"][0] == {
         "part": "dms.t3.medium",
         "quantity": 730,

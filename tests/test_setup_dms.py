@@ -185,11 +185,45 @@ def test_plan_of_a_rotated_password_shows_that_and_not_what(shell: Shell) -> Non
     shell.configure(PGPASSWORD="s3cret-of-tomorrow")
 
     assert shell.run("plan") == setup_dms.CHANGES
-    assert "  ~   secret  lending-source\n          its value: user, password, host or port\n" in shell.out
+    assert "  ~   secret  lending-login\n          its value: user, password, host or port\n" in shell.out
     assert shell.apply() == 0
-    value = boto3.client("secretsmanager").get_secret_value(SecretId="lending-source")["SecretString"]
+    value = boto3.client("secretsmanager").get_secret_value(SecretId="lending-login")["SecretString"]
     assert json.loads(value)["password"] == "s3cret-of-tomorrow"
     assert shell.run("plan") == 0
+
+
+def test_plan_of_another_server_says_what_that_means(shell: Shell) -> None:
+    shell.apply()
+    shell.configure(PGHOST="localhost")
+
+    assert shell.run("plan") == setup_dms.CHANGES
+    assert "* DMS will log in with another host: '127.0.0.1' -> 'localhost'\n" in shell.out
+    assert "* the task keeps its position, which is one in the log of the former server" in shell.out
+
+
+def test_plan_names_what_check_would_find_in_the_way(shell: Shell) -> None:
+    shell.sql("ALTER TABLE loan ADD COLUMN cdc_lsn text")
+
+    assert shell.run("plan") == setup_dms.CHANGES
+    assert (
+        "* python setup_dms.py check finds 1 blocker: rows, columns or changes would be missing" in shell.out
+    )
+
+
+def test_plan_says_that_an_alarm_can_not_ring(shell: Shell) -> None:
+    shell.configure(LOG_LEVEL="ERROR")
+
+    shell.run("plan")
+    assert "* LOG_LEVEL=ERROR: quarantined records are not in the log" in shell.out
+
+
+def test_the_policies_of_the_deployer_are_shown_to_who_may_see_nothing_yet(shell: Shell) -> None:
+    shell.configure(
+        PGHOST="lending.abc.eu-west-1.rds.amazonaws.com", SUBNET_IDS="", PGSSLMODE="require"
+    )
+
+    assert shell.run("plan", "--show", "deployer") == 0
+    assert json.loads(shell.out) == json.loads((ROOT / "docs" / "deployer-policies.json").read_text())
 
 
 def test_plan_says_that_a_bucket_is_somebody_elses(shell: Shell) -> None:
@@ -292,6 +326,11 @@ def test_apply_with_no_zip_says_how_to_make_it(shell: Shell) -> None:
     )
 
 
+def test_apply_with_no_zip_makes_nothing_that_bills(shell: Shell) -> None:
+    assert shell.run("apply", "--yes", "--zip", "no.zip") == 1
+    assert boto3.client("kinesis").list_streams()["StreamNames"] == []
+
+
 def test_a_new_table_stops_the_task_and_is_the_only_one_loaded(shell: Shell) -> None:
     shell.aws.tables = [("public", "client"), ("public", "loan")]
     shell.apply()
@@ -333,7 +372,7 @@ def test_a_database_without_tables_gets_all_but_the_start(shell: Shell) -> None:
     shell.sql("DROP TABLE client, loan")
 
     assert shell.apply() == 0
-    assert "there is no table to replicate yet: all is made but the task's" in shell.out
+    assert "no table to replicate was seen: all is made but the task's start" in shell.out
     assert "task                   lending-task, not started" in shell.out
 
     shell.sql("CREATE TABLE loan (id int PRIMARY KEY)")
@@ -429,8 +468,22 @@ def test_stop_and_resume_say_what_they_do_to_the_rows(shell: Shell) -> None:
     assert task_status() == "stopped"
 
     assert shell.run("resume", "--yes") == 0
-    assert "no table is loaded" in shell.out
+    assert "no table is\nloaded anew" in shell.out
     assert task_status() == "running"
+
+
+def test_a_database_made_here_is_filled_before_the_task_starts(shell: Shell) -> None:
+    shell.configure(CREATE_RDS="true", PGUSER="dms")
+    assert shell.apply() == 0
+    assert shell.run("plan") == 0
+    assert "no table to replicate was seen" in shell.out
+    assert task_status() == "ready"
+
+    assert shell.run("resume", "--yes") == 0
+    assert shell.out.startswith("Starting the task for the first time: all tables are loaded")
+    assert task_status() == "running"
+    assert shell.apply() == 0  # the alarms of silence
+    assert shell.run("plan") == 0
 
 
 def test_stop_that_is_not_wanted_stops_nothing(shell: Shell) -> None:
@@ -546,6 +599,29 @@ def test_destroy_drops_the_slot_of_its_task_and_names_another(shell: Shell) -> N
     assert f"    SELECT pg_drop_replication_slot('{other}');\n" in shell.out
     assert "debezium" not in shell.out
     assert sorted(shell.sql("SELECT slot_name FROM pg_replication_slots")) == [("debezium",), (other,)]
+
+
+def test_destroy_leaves_a_slot_that_stopped_meanwhile_to_its_task(shell: Shell) -> None:
+    shell.apply()
+    other = "n3rgndrqsklllt57" + SUFFIX
+    shell.sql(f"SELECT pg_create_logical_replication_slot('{other}', 'test_decoding')")
+
+    assert shell.run("destroy", "--yes") == 1  # ours was never seen: this one may be it
+    assert shell.sql("SELECT slot_name FROM pg_replication_slots") == [(other,)]
+
+
+def test_destroy_that_is_run_again_still_tells_of_the_slot(shell: Shell) -> None:
+    shell.apply()
+    slot = slot_of_task(SUFFIX)
+    shell.sql(f"SELECT pg_create_logical_replication_slot('{slot}', 'test_decoding')")
+    shell.configure(**UNREACHABLE)
+    assert shell.run("destroy", "--yes") == 1
+
+    shell.configure()
+    assert shell.run("destroy", "--yes") == 1
+    assert f"    SELECT pg_drop_replication_slot('{slot}');\n" in shell.out
+    shell.sql(f"SELECT pg_drop_replication_slot('{slot}')")
+    assert shell.run("destroy", "--yes") == 0
 
 
 def test_destroy_that_can_not_ask_the_database_prints_the_sql_and_fails(shell: Shell) -> None:

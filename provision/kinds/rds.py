@@ -483,6 +483,8 @@ def same_in_effect(key: str, wanted: Any, found: Any) -> Any:
     if key == "EngineVersion":
         is_same_major = numbers(found)[0] == numbers(wanted)[0]
         return wanted if is_same_major and numbers(found) >= numbers(wanted) else found
+    if key == "VpcSecurityGroupIds":  # others let others in
+        return wanted if set(wanted) <= set(found) else found
     if key.startswith("Preferred"):  # windows: AWS writes the days in lower case
         return wanted if found.lower() == wanted.lower() else found
     if key == "KmsKeyId":
@@ -498,6 +500,9 @@ def numbers(version: str) -> tuple[int, ...]:
 def modifications(wrong: Mapping[str, Any], instance: Any) -> dict[str, Any]:
     """The parameters of ModifyDBInstance, where two have other names than in CreateDBInstance."""
     parameters = dict(wrong)
+    if "VpcSecurityGroupIds" in parameters:
+        groups = {*parameters["VpcSecurityGroupIds"], *security_group_ids_of(instance)}
+        parameters["VpcSecurityGroupIds"] = sorted(groups)
     if "Port" in parameters:
         parameters["DBPortNumber"] = parameters.pop("Port")
     if "EnableCloudwatchLogsExports" in parameters:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provision.aws import DENIED, Account, Refusal
-from provision.engine import Kind, Live, Spec
+from provision.engine import UNKNOWN, Kind, Live, Spec
 from provision.kinds.documents import tags_in, there
 
 ABSENT = {"ResourceNotFoundException"}
@@ -19,10 +19,11 @@ RECOVERY_DAYS = 7  # the least that AWS takes; a secret deleted by mistake can b
 class Secret(Kind):
     """A secret: Name, SecretString (document), IsCurrent (True), Description. Encrypted with AWS's own key.
 
-    Attributes: name, arn, is_readable. SecretString is never part of a diff, so it is in no plan and in no
-    message; instead the chain declares IsCurrent: True, and a secret that holds something else is found with
-    IsCurrent False. A caller who may not read the secret sees True: its value is then written once only.
-    No hash of the value is stored anywhere: a password could be guessed from it.
+    Attributes: name, arn, is_readable, others ({"host": (old, new)}: what differs besides the password).
+    SecretString is never part of a diff, so it is in no plan and in no message; instead the chain declares
+    IsCurrent: True, and a secret that holds something else is found with IsCurrent False. A caller who may
+    not read the secret sees True: its value is then written once only. No hash of the value is stored
+    anywhere: a password could be guessed from it.
 
     A secret of ours that is scheduled for deletion counts as absent, and create restores it.
     """
@@ -44,13 +45,15 @@ class Secret(Kind):
             return (
                 None if is_ours else Live({"Name": name}, attributes | {"is_readable": False}, is_ours=False)
             )
-        is_current = self.is_current(spec)
+        stored = self.stored(name)
+        is_current = None if stored is None else stored == spec["SecretString"]
         values = {
             "Name": name,
             "Description": found.get("Description"),
             "IsCurrent": True if is_current is None else is_current,
         }
-        return Live(values, attributes | {"is_readable": is_current is not None}, is_ours)
+        others = differing(stored or {}, spec["SecretString"])
+        return Live(values, attributes | {"is_readable": stored is not None, "others": others}, is_ours)
 
     def create(self, spec: Spec) -> Live:
         name = spec["Name"]
@@ -89,9 +92,8 @@ class Secret(Kind):
     def described(self, name: str) -> Any:
         return self.account.find("secretsmanager", "describe_secret", f"secret {name}", ABSENT, SecretId=name)
 
-    def is_current(self, spec: Spec) -> bool | None:
-        """Whether the secret holds what the spec says; None where the caller may not look."""
-        name = spec["Name"]
+    def stored(self, name: str) -> Any:
+        """The document that the secret holds, {} for another text; None where the caller may not look."""
         try:
             found = self.account.find(
                 "secretsmanager", "get_secret_value", f"secret {name}", ABSENT, SecretId=name
@@ -100,7 +102,7 @@ class Secret(Kind):
             if error.code in DENIED:
                 return None
             raise
-        return found is not None and same_text(found.get("SecretString", ""), spec["SecretString"])
+        return as_document((found or {}).get("SecretString", ""))
 
     def is_ours(self, found: Any) -> bool:
         return self.account.is_ours(tags_in(found.get("Tags", [])))
@@ -109,9 +111,19 @@ class Secret(Kind):
         return self.account.call("secretsmanager", operation, f"secret {name}", **parameters)
 
 
-def same_text(text: str, wanted: Mapping[str, Any]) -> bool:
-    """Compared as documents; a text that is no JSON is some other one."""
+def as_document(text: str) -> Any:
     try:
-        return bool(json.loads(text) == wanted)
+        return json.loads(text)
     except ValueError:
-        return False
+        return {}
+
+
+def differing(stored: Any, wanted: Any) -> dict[str, tuple[Any, Any]]:
+    """What of the two is not the same, the password left out; nothing before both are known."""
+    if not isinstance(stored, Mapping) or not isinstance(wanted, Mapping):
+        return {}
+    return {
+        key: (stored[key], value)
+        for key, value in wanted.items()
+        if key != "password" and key in stored and stored[key] != value and value is not UNKNOWN
+    }

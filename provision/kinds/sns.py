@@ -107,21 +107,14 @@ class Topic(Kind):
 
 
 def alarm_policy(topic_arn: str, account_id: str) -> dict[str, Any]:
-    """Lets this account's alarms and event rules publish to the topic, and nobody else's.
+    """Lets this account's alarms, and event rules, publish to the topic.
 
-    A topic that event rules publish to needs a policy: they bring no role of their own.
+    Rules bring no role of their own, and "you can't use Condition blocks in Amazon SNS topic policies for
+    EventBridge": with one, nothing would arrive and nobody would say so. Who may add rules decides, then.
     Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
     """
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "AlarmsAndRules",
-                "Effect": "Allow",
-                "Principal": {"Service": ["cloudwatch.amazonaws.com", "events.amazonaws.com"]},
-                "Action": "sns:Publish",
-                "Resource": topic_arn,
-                "Condition": {"StringEquals": {"aws:SourceAccount": account_id}},
-            }
-        ],
-    }
+    publish = {"Effect": "Allow", "Action": "sns:Publish", "Resource": topic_arn}
+    alarms = {"Sid": "Alarms", **publish, "Principal": {"Service": "cloudwatch.amazonaws.com"}}
+    alarms["Condition"] = {"StringEquals": {"aws:SourceAccount": account_id}}
+    rules = {"Sid": "Rules", **publish, "Principal": {"Service": "events.amazonaws.com"}}
+    return {"Version": "2012-10-17", "Statement": [alarms, rules]}
