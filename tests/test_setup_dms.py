@@ -218,9 +218,7 @@ def test_plan_says_that_an_alarm_can_not_ring(shell: Shell) -> None:
 
 
 def test_the_policies_of_the_deployer_are_shown_to_who_may_see_nothing_yet(shell: Shell) -> None:
-    shell.configure(
-        PGHOST="lending.abc.eu-west-1.rds.amazonaws.com", SUBNET_IDS="", PGSSLMODE="require"
-    )
+    shell.configure(PGHOST="lending.abc.eu-west-1.rds.amazonaws.com", SUBNET_IDS="", PGSSLMODE="require")
 
     assert shell.run("plan", "--show", "deployer") == 0
     assert json.loads(shell.out) == json.loads((ROOT / "docs" / "deployer-policies.json").read_text())
