@@ -62,7 +62,7 @@ SETTINGS = (
 )
 # As captured from real databases: 16 characters, the database's OID, a UUID. That the 16 are the beginning of
 # the task's resource id is inferred.
-DMS_SLOT = re.compile(r"([a-z0-9]{16})_[0-9]{8}(_[0-9a-f]+){5}")
+DMS_SLOT = re.compile(r"([a-z0-9]{16})_[0-9]{8,10}(_[0-9a-f]+){5}")
 
 # --------------------------------------------------------------------------------------------------------
 # Errors, value types

@@ -100,6 +100,8 @@ def slot_problems(status: Status) -> Iterator[Problem]:
 def unread_slot(slot: Slot, another_is_read: bool) -> Problem:
     """One beside that of the task is not of this chain for certain: it is for a person to know."""
     retains = f"the log kept for it grows, {size_text(slot.retained_bytes)} so far"
+    if slot.wal_status == "lost":
+        retains = "it is lost, and keeps no log any more"
     if another_is_read:
         what = f"slot {slot.name} is read by nobody, and another one is: another task's, or left over"
         command = f"if no task needs it: {drop_slot_sql(slot.name)}"

@@ -88,7 +88,7 @@ def prepare(account: Account) -> dict[str, Any]:
         )
     account.client("kinesis").create_stream(StreamName="lending-stream", ShardCount=1, Tags={})
     account.client("kinesis").describe_stream_summary(StreamName="lending-stream")
-    secret = account.client("secretsmanager").create_secret(Name="lending-source", SecretString="{}")
+    secret = account.client("secretsmanager").create_secret(Name="lending-login", SecretString="{}")
     return {"secret": secret["ARN"], **network(account)}
 
 

@@ -1095,6 +1095,10 @@ def test_without_a_version_awss_default_one_of_the_family_is_made_and_then_kept(
         ("AllocatedStorage", 20, 35, True),
         ("AllocatedStorage", 50, 35, False),
         ("PreferredBackupWindow", "01:00-02:00", "01:00-02:00", True),
+        ("VpcSecurityGroupIds", ["sg-1"], ["sg-1"], True),
+        ("VpcSecurityGroupIds", ["sg-1"], ["sg-0", "sg-1"], True),
+        ("VpcSecurityGroupIds", ["sg-1", "sg-2"], ["sg-0", "sg-1"], False),
+        ("VpcSecurityGroupIds", [UNKNOWN], ["sg-0"], False),
         ("KmsKeyId", "alias/aws/rds", "arn:aws:kms:eu-west-1:1:alias/aws/rds", True),
         ("KmsKeyId", "1-2", "arn:aws:kms:eu-west-1:1:key/1-2", True),
         ("KmsKeyId", "1-2", "arn:aws:kms:eu-west-1:1:key/1-3", False),
@@ -1102,6 +1106,43 @@ def test_without_a_version_awss_default_one_of_the_family_is_made_and_then_kept(
 )
 def test_what_is_equal_in_effect_is_no_difference(key: str, wanted: Any, found: Any, is_same: bool) -> None:
     assert (rds.same_in_effect(key, wanted, found) == wanted) is is_same
+
+
+def groups_of(account: Account) -> set[str]:
+    return {group["VpcSecurityGroupId"] for group in describe(account)["VpcSecurityGroups"]}
+
+
+def test_a_security_group_that_somebody_added_is_no_difference_and_stays(
+    account: Account, network: Network, wire: Wire, made: Any
+) -> None:
+    chain = made("instance")
+    live = observe(chain)["group"]
+    assert live is not None
+    both = {live.attributes["id"], network.database_group_id}
+    on_instance(VpcSecurityGroupIds=sorted(both))(account, network, live)
+    wire.forget()
+    assert actions(chain) == [Action.KEEP] * len(chain)
+    assert wire.writes == []
+
+    apply(chain_of(account, network, "instance", BackupRetentionPeriod=3))
+
+    assert describe(account)["BackupRetentionPeriod"] == 3
+    assert groups_of(account) == both
+
+
+def test_a_security_group_that_is_put_back_takes_the_place_of_no_other(
+    account: Account, network: Network, made: Any
+) -> None:
+    chain = made("instance")
+    live = observe(chain)["group"]
+    assert live is not None
+    on_instance(VpcSecurityGroupIds=[network.database_group_id])(account, network, live)
+    assert changed_keys(chain) == {"VpcSecurityGroupIds"}
+
+    apply(chain)
+
+    assert groups_of(account) == {live.attributes["id"], network.database_group_id}
+    assert actions(chain) == [Action.KEEP] * len(chain)
 
 
 def test_a_major_upgrade_is_refused_with_what_it_would_lose(

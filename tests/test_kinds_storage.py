@@ -72,6 +72,12 @@ BUCKET = {
             "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
         },
         {
+            "ID": "delete-markers",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "Expiration": {"ExpiredObjectDeleteMarker": True},
+        },
+        {
             "ID": "aborted-uploads",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
@@ -100,7 +106,7 @@ ROLE = {
     "ManagedPolicies": [f"arn:aws:iam::{ACCOUNT_ID}:policy/audit"],
 }
 SECRET = {
-    "Name": "lending-source",
+    "Name": "lending-login",
     "Description": "how DMS logs in",
     "SecretString": {"username": "dms", "password": PASSWORD, "host": "db.example.org", "port": 5432},
     "IsCurrent": True,
@@ -494,12 +500,12 @@ DRIFTS: list[tuple[str, str, Callable[[Account], Any]]] = [
     (
         "secret",
         "IsCurrent",
-        call("secretsmanager", "put_secret_value", SecretId="lending-source", SecretString="{}"),
+        call("secretsmanager", "put_secret_value", SecretId="lending-login", SecretString="{}"),
     ),
     (
         "secret",
         "Description",
-        call("secretsmanager", "update_secret", SecretId="lending-source", Description="another"),
+        call("secretsmanager", "update_secret", SecretId="lending-login", Description="another"),
     ),
     (
         "log-group",
@@ -996,7 +1002,7 @@ def test_a_shared_role_that_lets_more_in_and_has_more_attached_is_as_wanted(acco
 
 def stored(account: Account) -> Any:
     return json.loads(
-        account.client("secretsmanager").get_secret_value(SecretId="lending-source")["SecretString"]
+        account.client("secretsmanager").get_secret_value(SecretId="lending-login")["SecretString"]
     )
 
 
@@ -1020,6 +1026,7 @@ def test_a_secret_that_may_not_be_read_is_left_as_it_is(account: Account, wire: 
     observed = observe(chain)
 
     assert observed["secret"].attributes["is_readable"] is False
+    assert observed["secret"].attributes["others"] == {}
     assert [step.action for step in plan(chain, observed)] == [Action.KEEP]
 
 
@@ -1027,9 +1034,9 @@ def test_a_secret_is_kept_for_seven_days_and_restored(account: Account, made: An
     chain = made("secret")
     secrets = account.client("secretsmanager")
     arn = observe(chain)["secret"].attributes["arn"]
-    secrets.put_secret_value(SecretId="lending-source", SecretString='{"password": "old"}')
+    secrets.put_secret_value(SecretId="lending-login", SecretString='{"password": "old"}')
     destroy(chain, observe(chain), silent)
-    assert "DeletedDate" in secrets.describe_secret(SecretId="lending-source")
+    assert "DeletedDate" in secrets.describe_secret(SecretId="lending-login")
 
     steps, now = apply(chain)
 
@@ -1040,8 +1047,8 @@ def test_a_secret_is_kept_for_seven_days_and_restored(account: Account, made: An
 
 def test_a_secret_of_others_that_is_being_deleted_stays_theirs(account: Account, wire: Wire) -> None:
     secrets = account.client("secretsmanager")
-    secrets.create_secret(Name="lending-source", SecretString="{}")
-    secrets.delete_secret(SecretId="lending-source", RecoveryWindowInDays=7)
+    secrets.create_secret(Name="lending-login", SecretString="{}")
+    secrets.delete_secret(SecretId="lending-login", RecoveryWindowInDays=7)
     wire.forget()
 
     steps, _ = apply(chain_of(account, "secret"))
@@ -1058,6 +1065,50 @@ def test_a_secret_whose_host_is_not_known_yet_is_to_be_written(account: Account,
     (_, step) = plan([database, *secret], observe([database, *secret]))
 
     assert [(change.path, change.old, change.new) for change in step.changes] == [("IsCurrent", False, True)]
+
+
+def others_of(chain: list[Resource]) -> Any:
+    live = observe(chain)[chain[-1].name]
+    assert live is not None and live.attributes["is_readable"] is True
+    return live.attributes["others"]
+
+
+def test_what_differs_besides_the_password_is_told_with_both_values(account: Account, made: Any) -> None:
+    kept = made("secret")
+    text = {**SECRET["SecretString"], "host": "new.example.org", "port": 5433, "password": "changed"}
+    chain = chain_of(account, "secret", SecretString=text)
+
+    assert others_of(kept) == {}
+    assert others_of(chain) == {"host": ("db.example.org", "new.example.org"), "port": (5432, 5433)}
+    assert PASSWORD not in str(observe(chain)) and "changed" not in str(observe(chain))
+    apply(chain)
+    assert others_of(chain) == {}
+
+
+def test_a_password_alone_is_no_other_difference(account: Account, made: Any) -> None:
+    made("secret")
+    chain = chain_of(account, "secret", SecretString={**SECRET["SecretString"], "password": "changed"})
+    assert others_of(chain) == {}
+
+
+def test_a_host_that_is_not_known_yet_is_no_other_difference(account: Account, made: Any) -> None:
+    made("secret")
+    database = Resource("database", Role(account), {"RoleName": "lending-database"})
+    text = {**SECRET["SecretString"], "host": Ref("database", "host"), "port": 5433}
+
+    assert others_of([database, *chain_of(account, "secret", SecretString=text)]) == {"port": (5432, 5433)}
+
+
+@pytest.mark.parametrize("text", ["no JSON", '"a text"', "[5432]", "{}", "null"])
+def test_a_secret_that_somebody_wrote_another_text_to_is_written_anew(
+    account: Account, made: Any, text: str
+) -> None:
+    chain = made("secret")
+    account.client("secretsmanager").put_secret_value(SecretId="lending-login", SecretString=text)
+
+    assert others_of(chain) == {}
+    apply(chain)
+    assert stored(account) == SECRET["SecretString"]
 
 
 def test_the_text_of_a_secret_is_in_no_message(account: Account, wire: Wire) -> None:
@@ -1106,6 +1157,34 @@ def test_targets_that_aws_does_not_take_are_an_error(account: Account, wire: Wir
     wire.edits["PutTargets"] = lambda parsed: parsed.update(FailedEntryCount=1, FailedEntries=[failed])
     with pytest.raises(AwsError, match="event rule lending-task-state were not taken: topic: no such topic"):
         apply(chain_of(account, "rule"))
+
+
+def test_alarms_of_this_account_and_event_rules_publish_to_the_topic(account: Account, made: Any) -> None:
+    """Rules without a condition: EventBridge does not support one in the policy of a topic."""
+    made("topic")
+
+    found = account.client("sns").get_topic_attributes(TopicArn=TOPIC_ARN)["Attributes"]["Policy"]
+
+    assert json.loads(found) == {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "Alarms",
+                "Effect": "Allow",
+                "Action": "sns:Publish",
+                "Resource": "arn:aws:sns:eu-west-1:123456789012:lending-alarms",
+                "Principal": {"Service": "cloudwatch.amazonaws.com"},
+                "Condition": {"StringEquals": {"aws:SourceAccount": "123456789012"}},
+            },
+            {
+                "Sid": "Rules",
+                "Effect": "Allow",
+                "Action": "sns:Publish",
+                "Resource": "arn:aws:sns:eu-west-1:123456789012:lending-alarms",
+                "Principal": {"Service": "events.amazonaws.com"},
+            },
+        ],
+    }
 
 
 def pending(parsed: Any) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import boto3
 import psycopg2
 import pytest
+from psycopg2.extensions import make_dsn
 
 from local_run.aws import EmulatedAws, emulated_aws
 from local_run.postgres import start_postgres
@@ -46,6 +47,7 @@ from provision.surroundings import look_around
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 3, 1, 9, 30, 20, tzinfo=UTC)
 PASSWORD = "secret-pw-1"
+DMS_SLOT = "n3rgndrqsklllt57_00016401_4f1a504a_1680_4658_b934_28f8aba5cda0"
 MB, GB = 10**6, 10**9
 SETUP = "python setup_dms.py"
 
@@ -161,8 +163,11 @@ def applied() -> Iterator[Applied]:
 
 
 def applied_chain(account: Account, settings: Settings) -> list[Resource]:
+    """Its tables are seen: else the task would not be started on a database that was just made."""
+    catalog = (("public", "client", True), ("public", "loan", True))
     for _ in range(4):
-        chain = declare(settings, look_around(account, settings), account, zipped)
+        around = replace(look_around(account, settings), catalog=catalog, unseen="")
+        chain = declare(settings, around, account, zipped)
         observed = observe(chain)
         steps = plan(chain, observed)
         if not any(step.is_work for step in steps):
@@ -482,6 +487,19 @@ def test_alarm_is_told_with_its_meaning(chain: Applied) -> None:
     assert problem.next == "aws cloudwatch describe-alarm-history --alarm-name lending-throttles"
 
 
+def test_alarm_of_a_function_that_is_not_called_is_told(chain: Applied) -> None:
+    set_alarms(chain, "ALARM", "no-invocations")
+
+    (problem,) = problems(chain.read())
+
+    assert (problem.about, problem.what) == (
+        "no-invocations",
+        "alarm lending-no-invocations is in ALARM",
+    )
+    assert problem.meaning == "the function is not called: is its event source mapping well?"
+    assert problem.next == "aws cloudwatch describe-alarm-history --alarm-name lending-no-invocations"
+
+
 def test_json_has_every_part(chain: Applied) -> None:
     chain.wire.refused = {"GetMetricData"}
     chain.aws.suspended.add(("public", "client"))
@@ -537,22 +555,39 @@ def test_database_that_was_not_reached_is_asked_once_a_minute(chain: Applied) ->
     assert again.database == replace(late.database, asked_at=NOW + timedelta(seconds=61))
 
 
+def execute_sql(dsn: str, *lines: str) -> None:
+    connection = psycopg2.connect(dsn)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for line in lines:
+            cursor.execute(line)
+    connection.close()
+
+
+def new_slot(name: str, plugin: str = "test_decoding") -> str:
+    return f"SELECT pg_create_logical_replication_slot('{name}', '{plugin}')"
+
+
 def test_slot_of_a_real_database_is_seen(chain: Applied) -> None:
+    """Those of other tools, and of another database whatever their names, are not looked at."""
     with start_postgres(password=PASSWORD) as server:
-        connection = psycopg2.connect(server.dsn)
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_create_logical_replication_slot('kz7', 'test_decoding')")
-            cursor.execute("SELECT pg_create_logical_replication_slot('theirs', 'pgoutput')")
-        connection.close()
+        theirs = [new_slot("kz7"), new_slot("theirs", "pgoutput"), new_slot(f"{DMS_SLOT[:-1]}_")]
+        theirs.append("SELECT pg_create_physical_replication_slot('standby', true)")
+        execute_sql(server.dsn, new_slot(DMS_SLOT), *theirs, "CREATE DATABASE other")
+        execute_sql(
+            make_dsn(server.dsn, dbname="other"),
+            new_slot(DMS_SLOT.replace("n3rg", "q8xk")),
+        )
         reached = {"pghost": "127.0.0.1", "pgport": server.port, "pgdatabase": "postgres"}
 
         status = chain.read(**reached, pguser="postgres", pgsslmode="disable")
 
     assert isinstance(status.database, Database)
-    assert [slot.name for slot in status.database.slots] == ["kz7"]
-    assert "slot kz7 (test_decoding): inactive, retains" in as_text(status)
-    assert "of log (reserved, no limit)" in as_text(status)
+    assert [slot.name for slot in status.database.slots] == [DMS_SLOT]
+    text = " ".join(as_text(status).split())
+    assert f"slot {DMS_SLOT} (test_decoding): inactive, retains" in text
+    assert "of log (reserved, no limit)" in text
+    assert not any(name in text for name in ("kz7", "theirs", "standby", "q8xk"))
     assert [(one.about, one.next) for one in problems(status)] == [
         ("slot-inactive", f"{SETUP} stop, then {SETUP} resume")
     ]
@@ -566,8 +601,9 @@ ARN = "arn:aws:dms:eu-west-1:123456789012:rep:ABC"
 RUNNING = Task("running", "no reason given", "", NOW - timedelta(hours=3), 100, 1, 0, 0, 0)
 FAILED = replace(RUNNING, status="failed", reason="the target is gone", stop_reason="FATAL_ERROR")
 STOPPED = replace(RUNNING, status="stopped", reason="STOPPED_BY_USER", stop_reason="STOPPED_BY_USER")
-SLOT = Slot("kz7", "test_decoding", "lending", True, 7, 12 * MB, "reserved", None)
+SLOT = Slot(DMS_SLOT, "test_decoding", "lending", True, 7, 12 * MB, "reserved", None)
 UNREAD = replace(SLOT, is_active=False, active_pid=None)
+OLD_SLOT = DMS_SLOT.replace("n3rg", "q8xk")
 LOAN = TableCounts("public", "loan", "Table completed", 1, 2, 3, 4)
 WELL = Status(
     "lending",
@@ -614,7 +650,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "a failed task, its slot in its words": (
         {
-            "task": replace(FAILED, reason='can no longer get changes from replication slot "kz7"'),
+            "task": replace(FAILED, reason=f'can no longer get changes from replication slot "{DMS_SLOT}"'),
             "database": UNSEEN,
         },
         "slot-lost",
@@ -645,6 +681,32 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "changes since the last checkpoint can't be read any more: only a new load makes rows whole",
         RELOAD_ALL,
     ),
+    "several slots, all of them lost": (
+        {
+            "task": STOPPED,
+            "database": seen(
+                replace(UNREAD, wal_status="lost"), replace(UNREAD, name=OLD_SLOT, wal_status="lost")
+            ),
+        },
+        "slot-lost",
+        "changes since the last checkpoint can't be read any more: only a new load makes rows whole",
+        RELOAD_ALL,
+    ),
+    "a lost slot beside an intact one": (
+        {"task": STOPPED, "database": seen(replace(UNREAD, name=OLD_SLOT, wal_status="lost"), UNREAD)},
+        "task-stopped",
+        "no change leaves the database; the slot retains 12.0 MB and grows",
+        RESUME,
+    ),
+    "a lost slot beside an intact one, by the words of the task": (
+        {
+            "task": replace(FAILED, reason=f'replication slot "{DMS_SLOT}" does not exist'),
+            "database": seen(replace(UNREAD, name=OLD_SLOT, wal_status="lost"), UNREAD),
+        },
+        "slot-lost",
+        "changes since the last checkpoint can't be read any more: only a new load makes rows whole",
+        RELOAD_ALL,
+    ),
     "a slot about to be lost": (
         {"database": seen(replace(SLOT, wal_status="unreserved"))},
         "slot-unreserved",
@@ -658,13 +720,14 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         f"{SETUP} stop, then {SETUP} resume",
     ),
     "a slot that was left over": (
-        {"database": seen(SLOT, replace(UNREAD, name="old"))},
+        {"database": seen(SLOT, replace(UNREAD, name=OLD_SLOT))},
         "slot-left-over",
         "no row is missing; the log kept for it grows, 12.0 MB so far",
-        "if no task needs it: SELECT pg_drop_replication_slot('old');",
+        "if no task needs it: SELECT pg_drop_replication_slot('q8xkndrqsklllt57_00016401"
+        "_4f1a504a_1680_4658_b934_28f8aba5cda0');",
     ),
     "a database without storage": (
-        {"figures": replace(WELL.figures, database_free_bytes=2 * GB)},
+        {"figures": replace(WELL.figures, database_free_bytes=2 * GB - 1)},
         "database-storage",
         "at none the database stops writing; a slot that is not read is what grows",
         "aws rds modify-db-instance --db-instance-identifier lending-database --allocated-storage <GB> "
@@ -737,6 +800,12 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "a given-up batch could not even be stored: rows are lost",
         "aws cloudwatch describe-alarm-history --alarm-name lending-delivery-failures",
     ),
+    "a function that is not called": (
+        {"alarms": {"lending-no-invocations": "ALARM", "lending-no-records": "OK"}},
+        "no-invocations",
+        "the function is not called: is its event source mapping well?",
+        "aws cloudwatch describe-alarm-history --alarm-name lending-no-invocations",
+    ),
     "an object that is missing": (
         {"missing": ("mapping",)},
         "missing",
@@ -771,6 +840,7 @@ def test_problem_has_a_meaning_and_a_command(
         {"task": replace(RUNNING, started_at=NOW), "figures": Figures()},
         {"database": seen(replace(SLOT, wal_status="extended"))},
         {"mapping": EventSourceMapping("Enabled", "No records processed")},
+        {"figures": replace(WELL.figures, database_free_bytes=2 * GB, replication_free_bytes=5 * GB)},
     ],
 )
 def test_no_problem_is_told_of(changed: dict[str, Any]) -> None:
@@ -811,10 +881,10 @@ def test_table_is_reloaded_by_a_task_that_runs(changed: dict[str, Any], command:
 @pytest.mark.parametrize(
     "reason",
     [
-        'replication slot "kz7_16408" does not exist',
-        'ERROR: can no longer get changes from replication slot "kz7". This slot has been invalidated',
+        f'replication slot "{DMS_SLOT}" does not exist',
+        f'can no longer get changes from replication slot "{DMS_SLOT}". This slot has been invalidated',
         "requested WAL segment 000000010000000000000003 has already been removed",
-        'cannot read from logical replication slot "kz7", which was invalidated',
+        f'cannot read from logical replication slot "{DMS_SLOT}", which was invalidated',
     ],
 )
 def test_lost_slot_is_known_by_what_aws_says_of_it(reason: str) -> None:
@@ -826,8 +896,8 @@ def test_lost_slot_is_known_by_what_aws_says_of_it(reason: str) -> None:
 @pytest.mark.parametrize(
     "reason",
     [
-        'replication slot "kz7" is active for PID 7',
-        'reading slot "kz7": the connection was lost',
+        f'replication slot "{DMS_SLOT}" is active for PID 7',
+        f'reading slot "{DMS_SLOT}": the connection was lost',
         "relation public.loan does not exist",
     ],
 )

@@ -113,9 +113,10 @@ class Secret(Kind):
 
 def as_document(text: str) -> Any:
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except ValueError:
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def differing(stored: Any, wanted: Any) -> dict[str, tuple[Any, Any]]:
