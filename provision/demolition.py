@@ -131,7 +131,8 @@ def end(
 
 def drain(pipeline: Pipeline, demolition: Demolition, tell: Callable[[str], None]) -> None:
     """Returns once the last record of each shard has landed. Raises AwsError when it does not."""
-    if demolition.observed.get("stream") is None:
+    stream = demolition.observed.get("stream")
+    if stream is None or not stream.is_ours:
         return
     account, settings = pipeline.account, pipeline.settings
     deadline, said = time.monotonic() + DRAIN_SECONDS, ""

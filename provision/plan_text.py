@@ -92,7 +92,7 @@ def remark(step: Step) -> str:
         return f"  (refused: {step.reason})"
     if step.action is Action.FOREIGN:
         return "  (not of this pipeline: it is used as it is; these differences stay)"
-    if step.action is Action.CREATE and step.resource.name == "database rule" and is_foreign(step):
+    if step.is_work and step.resource.name == "database rule" and is_foreign(step):
         return "  (the one change to an object that is not of this pipeline; destroy takes it back)"
     if step.action in (Action.UPDATE, Action.REPLACE) and step.resource.pauses:
         return "  (stops the task, and resumes it where it was)"

@@ -20,9 +20,12 @@ from typing import Any
 import boto3
 
 from local_run.aws import CURRENT, EmulatedAws
+from provision import verbs
 from provision.aws import Account
-from provision.chain import declare
-from provision.engine import Observed, Resource, Step, destroy, execute, observe, plan
+from provision.demolition import SlotsLeft, end, plan_destroy
+from provision.engine import Observed, Resource, Step, observe, plan
+from provision.pipeline import Pipeline
+from provision.plan_text import Plan
 from provision.replication_task import Table
 from provision.settings import Settings
 from provision.surroundings import look_around
@@ -30,7 +33,6 @@ from provision.surroundings import look_around
 REGION, ACCOUNT_ID = "eu-west-1", "123456789012"
 PASSWORD = "correct-horse-battery"
 READS = ("Describe", "Get", "List", "Head")
-PASSES = 6
 VARIANTS = ("existing", "created", "elsewhere")
 
 # --------------------------------------------------------------------------------------------------------
@@ -190,6 +192,10 @@ class World:
     catalog: tuple[Table, ...] | None = None  # None: the database can't be reached
     starts_at: datetime | None = None  # what has landed says so
 
+    @property
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self.settings, self.account, code)
+
     def client(self, service: str) -> Any:
         return self.account.client(service)
 
@@ -198,7 +204,10 @@ class World:
 
 
 def new_world(session: Any, clients: dict[str, Any], wire: Wire, variant: str = "existing") -> World:
-    """An empty account but for what the variant needs: subnets, and for "existing" an RDS instance."""
+    """An empty account but for what the variant needs: subnets, and for "existing" an RDS instance.
+
+    The database that "created" makes has a table as soon as it is looked at: the task can start at once.
+    """
     CURRENT[0].reset()
     aws = CURRENT[0]
     aws.tables = [("public", "loan")]
@@ -209,7 +218,8 @@ def new_world(session: Any, clients: dict[str, Any], wire: Wire, variant: str = 
     wire.forget()
     settings = settings_of(variant, account)
     wire.forget()
-    return World(account, aws, wire, settings, told)
+    catalog = (("public", "loan", True),) if variant == "created" else None
+    return World(account, aws, wire, settings, told, catalog)
 
 
 def settings_of(variant: str, account: Account, **more: str) -> Settings:
@@ -270,30 +280,29 @@ def code() -> bytes:
 
 @dataclass(frozen=True)
 class Applied:
-    """What the last pass saw, and the steps of each pass."""
+    """The steps of the plan that was applied, and what there is then."""
 
     chain: list[Resource]
     observed: Observed
-    passes: list[list[Step]]
+    steps: list[Step]
 
     @property
     def work(self) -> list[Step]:
-        """Of the first pass."""
-        return [step for step in self.passes[0] if step.is_work]
+        return [step for step in self.steps if step.is_work]
 
 
 def no_report(event: str, step: Step, seconds: float) -> None:
     """Nobody watches."""
 
 
-def seen(world: World, *, everything: bool = False) -> tuple[list[Resource], Observed]:
+def seen(world: World) -> tuple[list[Resource], Observed]:
     """The chain and what there is of it."""
-    around = look_around(world.account, world.settings, for_destroy=everything)
-    if world.catalog is not None and not everything:
+    around = look_around(world.account, world.settings)
+    if world.catalog is not None:
         around = replace(around, catalog=world.catalog, unseen="")
     if world.starts_at is not None:
         around = replace(around, starts_at=world.starts_at)
-    chain = declare(world.settings, around, world.account, code, everything)
+    chain = world.pipeline.chain(around)
     return chain, observe(chain)
 
 
@@ -302,21 +311,18 @@ def planned(world: World) -> list[Step]:
 
 
 def apply(world: World, report: Callable[[str, Step, float], None] = no_report) -> Applied:
-    """Passes until there is nothing to do: what one makes, the next may build on."""
-    passes: list[list[Step]] = []
-    for _ in range(PASSES):
-        chain, observed = seen(world)
-        passes.append(plan(chain, observed))
-        if not any(step.is_work for step in passes[-1]):
-            return Applied(chain, observed, passes)
-        execute(chain, passes[-1], observed, report)
-    left = [(step.action, step.resource.name, step.changes) for step in passes[-1] if step.is_work]
-    raise AssertionError(f"there is still work after {PASSES} passes: {left}")
+    """The verb, with a plan that has no notes and no estimate: they would ask the database."""
+    chain, observed = seen(world)
+    steps = [step for step in plan(chain, observed) if verbs.is_visible(step)]
+    no_estimate: Any = None
+    made = Plan(world.account.pipeline, REGION, ACCOUNT_ID, steps, observed, (), no_estimate)
+    return Applied(chain, verbs.apply(world.pipeline, made, chain, report), steps)
 
 
-def destroy_all(world: World) -> None:
-    chain, observed = seen(world, everything=True)
-    destroy(chain, observed, no_report)
+def destroy_all(world: World) -> SlotsLeft:
+    """The verb; draining the stream."""
+    pipeline = world.pipeline
+    return end(pipeline, plan_destroy(pipeline), is_drained=True, report=no_report, tell=world.told.append)
 
 
 @contextmanager

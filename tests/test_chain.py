@@ -56,7 +56,9 @@ from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.ec2.models.amis import AmiBackend
 
 from local_run.aws import INSTALLED, emulated_aws, install_model
+from provision import verbs
 from provision.aws import AwsError, iam_action
+from provision.demolition import SlotsLeft
 from provision.engine import (
     Action,
     Live,
@@ -69,6 +71,7 @@ from provision.engine import (
     resolve,
 )
 from provision.kinds import lambda_
+from provision.verbs import secret_notes
 
 needs_soak = pytest.mark.skipif("SOAK" not in os.environ, reason="make soak runs it")
 
@@ -180,10 +183,12 @@ def work(steps: list[Step]) -> list[str]:
 # Apply, and apply again
 # --------------------------------------------------------------------------------------------------------
 
-ALARMS = (
+LOUD = (
     *("slot-lag", "database-storage", "source-latency", "target-latency", "replication-storage"),
-    *("no-records", "iterator-age", "errors", "throttles", "quarantined", "delivery-failures", "given-up"),
+    *("iterator-age", "errors", "throttles", "quarantined", "delivery-failures", "given-up"),
 )
+SILENCE = ("no-records", "no-invocations")  # they ring when nothing happens
+ALARMS = (*LOUD, *SILENCE)
 OF_RDS = ("alarm slot-lag", "alarm database-storage")
 BEFORE_DATABASE = (
     *("bucket", "failed bucket", "stream", "replication group", "endpoint group"),
@@ -191,7 +196,7 @@ BEFORE_DATABASE = (
 )
 DATABASE = {
     "existing": ("database rule",),
-    "created": ("database group", "database subnets", "database parameters", "database"),
+    "created": ("database group", "database subnets", "database parameters", "database", "database rule"),
     "elsewhere": (),
 }
 AFTER_DATABASE = (
@@ -199,8 +204,9 @@ AFTER_DATABASE = (
     *("dms-vpc-role", "dms-cloudwatch-logs-role", "secret role", "stream role", "replication subnets"),
     *("task log", "replication instance", "source endpoint", "source connection", "target endpoint"),
     *("target connection", "task", "quarantine filter", "alarm topic", "rule task-state", "rule given-up"),
-    *(f"alarm {part}" for part in ALARMS),
+    *(f"alarm {part}" for part in LOUD),
     *("dashboard", "task run", "table loads"),
+    *(f"alarm {part}" for part in SILENCE),
 )
 CHAIN = {variant: [*BEFORE_DATABASE, *DATABASE[variant], *AFTER_DATABASE] for variant in VARIANTS}
 CHAIN["elsewhere"] = [name for name in CHAIN["elsewhere"] if name not in OF_RDS]
@@ -241,7 +247,7 @@ MADE = {
         f"com.amazonaws.eu-west-1.{service}"
         for service in ("kinesis-streams", "logs", "s3", "secretsmanager")
     ],
-    "secrets": ["lending-source"],
+    "secrets": ["lending-login"],
 }
 MADE_BY = {
     "existing": MADE
@@ -271,7 +277,7 @@ MADE_BY = {
 KEPT = {
     "buckets": ["lending-failed-123456789012", "lending-rows"],
     "roles": ["dms-cloudwatch-logs-role", "dms-vpc-role"],
-    "secrets": ["lending-source (scheduled for deletion)"],
+    "secrets": ["lending-login (scheduled for deletion)"],
 }
 LEFT = {
     "existing": NETWORK["existing"] | KEPT,
@@ -298,15 +304,22 @@ def test_apply_on_an_empty_account_makes_the_chain_and_then_finds_nothing_to_do(
     assert objects(world) == NETWORK[variant]
     done = apply(world)
     assert [resource.name for resource in done.chain] == CHAIN[variant]
-    assert {step.action for step in done.passes[0]} <= {Action.CREATE, Action.KEEP}
+    assert {step.action for step in done.steps} <= {Action.CREATE, Action.KEEP}
     assert objects(world) == MADE_BY[variant]
     assert world.wire.faults == []
     again = apply(world)
-    assert work(again.passes[0]) == []
-    assert {step.resource.name for step in again.passes[0] if step.action is Action.FOREIGN} == {
+    assert work(again.steps) == []
+    assert {step.resource.name for step in again.steps if step.action is Action.FOREIGN} == {
         *("dms-vpc-role", "dms-cloudwatch-logs-role")
     }
-    assert not any(step.changes for step in again.passes[0])
+    assert not any(step.changes for step in again.steps)
+
+
+ASK_FOR_SLOTS = (
+    "SELECT slot_name, active, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) AS kept_bytes"
+    " FROM pg_replication_slots WHERE database = 'lending';",
+    "SELECT pg_drop_replication_slot('<slot_name>');",
+)
 
 
 @pytest.mark.parametrize("world", VARIANTS, indirect=True)
@@ -314,9 +327,12 @@ def test_destroy_leaves_rows_shared_roles_and_what_can_be_restored(
     world: World, request: pytest.FixtureRequest
 ) -> None:
     apply(world)
-    destroy_all(world)
+    slots = destroy_all(world)
     assert objects(world) == LEFT[request.node.callspec.params["world"]]
     assert world.wire.faults == []
+    # A slot goes with the database; one that could not be asked for it may have it still.
+    is_gone = request.node.callspec.params["world"] == "created"
+    assert slots == SlotsLeft(unseen_sql=() if is_gone else ASK_FOR_SLOTS)
     destroy_all(world)
     assert objects(world) == LEFT[request.node.callspec.params["world"]]
 
@@ -423,7 +439,7 @@ def test_what_is_deleted_by_hand_is_made_again(
         return kept(before, before.done)
     resource.kind.delete(live, spec)
     done = apply(before.world)
-    assert work(done.passes[0]) == REPAIRS.get(name, [f"create {name}"])
+    assert work(done.steps) == REPAIRS.get(name, [f"create {name}"])
     if name == "database":
         before.objects["snapshots"] = ["lending-database-final-TIME"]
     kept(before, done)
@@ -437,10 +453,7 @@ def test_alarms_that_are_deleted_by_hand_are_made_again(
         resource, live, spec = before.live(name)
         resource.kind.delete(live, spec)
     done = apply(before.world)
-    assert work(done.passes[0]) == [
-        *(f"create {name}" for name in OF_ALARMS),
-        "update dashboard: DashboardBody.widgets",
-    ]
+    assert work(done.steps) == [f"create {name}" for name in OF_ALARMS]
     kept(before, done)
 
 
@@ -453,7 +466,7 @@ def test_a_task_that_was_stopped_and_deleted_by_hand_is_made_and_started_again(
     task, live, spec = before.live("task")
     task.kind.delete(live, spec)
     done = apply(before.world)
-    assert [step.split(":")[0] for step in work(done.passes[0])] == [
+    assert [step.split(":")[0] for step in work(done.steps)] == [
         *("create task", "update rule task-state"),
         *(
             "update alarm source-latency",
@@ -608,7 +621,7 @@ DRIFTS: Mapping[str, Mapping[str, Any]] = {
         "Namespace": "ByHand",
         "OKActions": [f"arn:aws:sns:{REGION}:{ACCOUNT_ID}:other"],
         "Period": 120,
-        "Statistic": "Average",
+        "Statistic": "SampleCount",
         "Threshold": 17.0,
         "TreatMissingData": "ignore",
     },
@@ -653,14 +666,35 @@ def update(before: Standing, name: str, **values: Any) -> None:
 
 def take_another_group(before: Standing, name: str) -> None:
     _, _, spec = before.live(name)
-    groups = before.world.client("ec2").describe_security_groups(GroupNames=["default"])["SecurityGroups"]
     key = next(key for key in ("SecurityGroupIds", "VpcSecurityGroupIds") if key in spec)
-    update(before, name, **{key: [groups[0]["GroupId"]]})
+    update(before, name, **{key: [default_group(before.world)]})
+
+
+def groups_of_database(world: World) -> list[str]:
+    found = world.client("rds").describe_db_instances(DBInstanceIdentifier="lending-database")
+    return sorted(group["VpcSecurityGroupId"] for group in found["DBInstances"][0]["VpcSecurityGroups"])
+
+
+def give_groups_to_database(world: World, group_ids: list[str]) -> None:
+    world.client("rds").modify_db_instance(
+        DBInstanceIdentifier="lending-database", VpcSecurityGroupIds=group_ids, ApplyImmediately=True
+    )
+    while groups_of_database(world) != sorted(group_ids):
+        continue
+
+
+def default_group(world: World) -> str:
+    found = world.client("ec2").describe_security_groups(GroupNames=["default"])
+    return str(found["SecurityGroups"][0]["GroupId"])
+
+
+def take_our_group_away(before: Standing, name: str) -> None:
+    give_groups_to_database(before.world, [default_group(before.world)])
 
 
 def change_the_password(before: Standing, name: str) -> None:
     other = json.dumps({"username": "dms", "password": "by-hand"})
-    before.world.client("secretsmanager").put_secret_value(SecretId="lending-source", SecretString=other)
+    before.world.client("secretsmanager").put_secret_value(SecretId="lending-login", SecretString=other)
 
 
 def take_another_role(before: Standing, name: str) -> None:
@@ -738,7 +772,7 @@ BY_HANDS: Mapping[tuple[str, str], Callable[[Standing, str], None]] = {
     ("connection", "Status"): fail_the_test,
     ("run of the task", "Status"): stop_the_task,
     ("loads of new tables", "Waiting"): note_a_load,
-    ("DB instance", "VpcSecurityGroupIds"): take_another_group,
+    ("DB instance", "VpcSecurityGroupIds"): take_our_group_away,
     ("DB instance", "DBParameterGroupName"): take_another_parameter_group,
     ("DB instance", "ParameterApplyStatus"): change_a_static_parameter,
 }
@@ -806,7 +840,7 @@ def test_a_role_of_the_whole_account_that_was_changed_is_reported_and_left(
     )
     before.world.wire.forget()
     done = apply(before.world)
-    step = next(step for step in done.passes[0] if step.resource.name == name)
+    step = next(step for step in done.steps if step.resource.name == name)
     assert (step.action, {change.path for change in step.changes}) == (
         Action.FOREIGN,
         {"AssumeRolePolicyDocument.Statement"},
@@ -1219,6 +1253,39 @@ def test_destroy_finds_the_parameters_of_a_database_that_is_gone(world: World, p
     assert {**left, "alarms": []} == {**LEFT["created"], "alarms": []}
 
 
+def put_record(world: World) -> None:
+    client = world.client("kinesis")
+    client.put_record(StreamName="lending-stream", Data=b'{"metadata": {}}', PartitionKey="public.loan.1")
+    world.wire.forget()
+
+
+def test_destroy_deletes_nothing_while_the_last_record_has_not_landed(
+    standing: Callable[[str], Standing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = standing("existing")
+    monkeypatch.setattr("provision.demolition.DRAIN_SECONDS", -1)
+    put_record(before.world)
+    with pytest.raises(
+        AwsError, match=r"^the last records of shardId-0{12} \(.*\) have not landed in lending-rows:"
+    ):
+        destroy_all(before.world)
+    assert [call.operation for call in before.world.wire.writes] == ["StopReplicationTask"]
+    assert len(before.world.told) == 1
+    assert objects(before.world) == before.objects
+
+
+def test_destroy_does_not_wait_for_a_stream_that_is_not_ours(
+    standing: Callable[[str], Standing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = standing("existing")
+    monkeypatch.setattr("provision.demolition.DRAIN_SECONDS", -1)
+    client = before.world.client("kinesis")
+    client.remove_tags_from_stream(StreamName="lending-stream", TagKeys=["pipeline"])
+    put_record(before.world)
+    destroy_all(before.world)
+    assert objects(before.world) == LEFT["existing"] | {"streams": ["lending-stream"]}
+
+
 # --------------------------------------------------------------------------------------------------------
 # Not ours
 # --------------------------------------------------------------------------------------------------------
@@ -1240,7 +1307,7 @@ def disown(standing: Standing) -> None:
     client("lambda").untag_resource(Resource=arn("function"), TagKeys=[key])
     for name in ("lending-function", "lending-source", "lending-target"):
         client("iam").untag_role(RoleName=name, TagKeys=[key])
-    client("secretsmanager").untag_resource(SecretId="lending-source", TagKeys=[key])
+    client("secretsmanager").untag_resource(SecretId="lending-login", TagKeys=[key])
     for name in ("function log", "task log"):
         client("logs").tag_resource(resourceArn=arn(name), tags={key: "other"})
     for name in ("rule task-state", "rule given-up"):
@@ -1518,6 +1585,265 @@ def test_a_catalog_that_is_reached_later_loads_no_table_again(world: World) -> N
 
 
 # --------------------------------------------------------------------------------------------------------
+# What others add, a new login, a new database
+# --------------------------------------------------------------------------------------------------------
+
+
+def ranges_in(world: World, group_id: str) -> list[str]:
+    """The address ranges that a group lets in."""
+    found = world.client("ec2").describe_security_groups(GroupIds=[group_id])["SecurityGroups"][0]
+    return sorted(one["CidrIp"] for rule in found["IpPermissions"] for one in rule["IpRanges"])
+
+
+@pytest.mark.parametrize("variant", ["created", "existing"])
+def test_a_rule_that_somebody_adds_to_the_database_group_stays(
+    standing: Callable[[str], Standing], variant: str
+) -> None:
+    before = standing(variant)
+    _, live, _ = before.live("database rule")
+    group_id, client = live.attributes["group_id"], before.world.client("ec2")
+    theirs = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "IpRanges": [{"CidrIp": "10.9.0.0/16"}]}
+    client.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[theirs])
+    before.world.wire.forget()
+    assert work(apply(before.world).steps) == []
+    assert before.world.wire.writes == []
+    if variant == "created":  # our own rules of the same group are put right
+        update(before, "database group", IpPermissionsEgress=[ALL_OUT])
+        assert work(apply(before.world).steps) == ["update database group: IpPermissionsEgress"]
+    resource, live, spec = before.live("database rule")
+    resource.kind.delete(live, spec)
+    assert work(apply(before.world).steps) == ["create database rule"]
+    assert ranges_in(before.world, group_id) == ["10.9.0.0/16"]
+
+
+def test_a_group_that_somebody_adds_to_the_made_database_stays(standing: Callable[[str], Standing]) -> None:
+    before = standing("created")
+    world = before.world
+    _, live, _ = before.live("database group")
+    ours, theirs = live.attributes["id"], default_group(world)
+    give_groups_to_database(world, [theirs, ours])
+    world.wire.forget()
+    assert work(apply(world).steps) == []
+    assert world.wire.writes == []
+    give_groups_to_database(world, [theirs])
+    assert work(apply(world).steps) == ["update database: VpcSecurityGroupIds"]
+    assert groups_of_database(world) == sorted([ours, theirs])
+
+
+@pytest.mark.parametrize("is_back", [False, True], ids=["to a made one", "back"])
+def test_the_rule_goes_with_a_database_that_moves(world: World, is_back: bool) -> None:
+    subnets = world.client("ec2").describe_subnets()["Subnets"]
+    moved = replace(
+        world.with_settings(
+            create_rds=True, pghost="", subnet_ids=tuple(subnet["SubnetId"] for subnet in subnets)
+        ),
+        catalog=(("public", "loan", True),),
+    )
+    apply(world)
+    assert "replace database rule: GroupId" in work(planned(moved))
+    apply(moved)
+    assert work(planned(moved)) == []
+    last = moved
+    if is_back:
+        apply(world)
+        last = world
+    destroy_all(last)
+    left = objects(world)
+    assert {sort: left[sort] for sort in NETWORK["existing"]} == NETWORK["existing"]
+
+
+def test_a_password_that_changed_is_tried_once_at_the_source(standing: Callable[[str], Standing]) -> None:
+    before = standing("existing")
+    world = before.world.with_settings(pgpassword="other-horse-battery")
+    reported: list[tuple[str, str, str]] = []
+    done = apply(world, lambda event, step, _: reported.append((event, step.action, step.resource.name)))
+    assert work(done.steps) == ["update secret: IsCurrent"]
+    assert [call.name for call in world.wire.writes] == [
+        "secretsmanager.PutSecretValue",
+        "dms.TestConnection",
+    ]
+    _, _, spec = before.live("source connection")
+    assert world.wire.writes[1].parameters == {
+        "EndpointArn": spec["EndpointArn"],
+        "ReplicationInstanceArn": spec["ReplicationInstanceArn"],
+    }
+    assert reported == [
+        ("begin", "update", "secret"),
+        ("done", "update", "secret"),
+        ("begin", "update", "source connection"),
+        ("done", "update", "source connection"),
+    ]
+    assert secret_of(done.observed).attributes["others"] == {}
+    assert work(apply(world).steps) == []
+
+
+def secret_of(observed: Observed) -> Live:
+    found = observed["secret"]
+    assert found is not None
+    return found
+
+
+def test_a_password_that_the_database_refuses_ends_the_apply(standing: Callable[[str], Standing]) -> None:
+    before = standing("existing")
+    world = before.world.with_settings(pgpassword="wrong-horse-battery")
+    world.aws.connection_failures = {"lending-source": "password authentication failed"}
+    with pytest.raises(AwsError, match="cannot connect through endpoint lending-source; AWS says: password"):
+        apply(world)
+    assert work(planned(world)) == ["update source connection: Status"]
+    world.aws.connection_failures = {}
+    apply(world)
+    assert work(planned(world)) == []
+
+
+@pytest.mark.parametrize("world", ["elsewhere"], indirect=True)
+def test_a_server_or_user_that_is_another_one_is_named_and_a_password_is_not(world: World) -> None:
+    apply(world)
+    changed = world.with_settings(pghost="other.example.org", pgport=6543, pgpassword="other-horse-battery")
+    observed = seen(changed)[1]
+    assert secret_of(observed).attributes["others"] == {
+        "host": ("db.example.org", "other.example.org"),
+        "port": (5432, 6543),
+    }
+    assert list(secret_notes(observed)) == [
+        "DMS will log in with another host: 'db.example.org' -> 'other.example.org'",
+        "DMS will log in with another port: 5432 -> 6543",
+        "the task keeps its position, which is one in the log of the former server: go on only if it is the"
+        " same server under another name; else destroy first",
+    ]
+    assert secret_of(seen(world.with_settings(pguser="dms2"))[1]).attributes["others"] == {
+        "username": ("dms", "dms2")
+    }
+
+
+def test_what_tells_of_silence_is_made_after_the_task_has_started(world: World) -> None:
+    apply(world)
+    started = [call.operation for call in world.wire.writes].index("StartReplicationTask")
+    alarms = [
+        (call.parameters["AlarmName"].removeprefix("lending-"), position > started)
+        for position, call in enumerate(world.wire.writes)
+        if call.operation == "PutMetricAlarm"
+    ]
+    assert alarms == [*((part, False) for part in LOUD), *((part, True) for part in SILENCE)]
+
+
+UNTIL_READ = [f"create alarm {part}" for part in SILENCE]
+
+
+@pytest.mark.parametrize("world", ["created"], indirect=True)
+@pytest.mark.parametrize("start", ["seen", "resumed"])
+def test_a_task_of_a_made_database_waits_until_its_tables_are_seen_or_somebody_starts_it(
+    world: World, start: str
+) -> None:
+    made = replace(world, catalog=None)
+    done = apply(made)
+    without = ("task run", "table loads", *(f"alarm {part}" for part in SILENCE))
+    assert [resource.name for resource in done.chain] == [
+        name for name in CHAIN["created"] if name not in without
+    ]
+    assert "dms.StartReplicationTask" not in world.wire.names()
+    assert work(planned(made)) == []
+    assert objects(made)["alarms"] == sorted(f"lending-{part}" for part in LOUD)
+    if start == "resumed":
+        assert verbs.resume(made.pipeline) == "running"
+        assert work(planned(made)) == UNTIL_READ
+    else:
+        made = with_tables(made, LOAN)
+        assert work(planned(made)) == ["create task run", *UNTIL_READ]
+    apply(made)
+    assert work(planned(made)) == []
+    assert objects(made) == MADE_BY["created"]
+
+
+# --------------------------------------------------------------------------------------------------------
+# As AWS has it
+# --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bucket", "days"), [("lending-rows", 30), ("lending-failed-123456789012", 1)], ids=["rows", "failed"]
+)
+def test_old_versions_and_what_marks_them_as_deleted_expire(
+    connection: Connection, standing: Callable[[str], Standing], bucket: str, days: int
+) -> None:
+    before = standing("existing")
+    found = before.world.client("s3").get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    every = {"Status": "Enabled", "Filter": {"Prefix": ""}}
+    assert found == [
+        {"ID": "old-versions", **every, "NoncurrentVersionExpiration": {"NoncurrentDays": days}},
+        {"ID": "delete-markers", **every, "Expiration": {"ExpiredObjectDeleteMarker": True}},
+        {"ID": "aborted-uploads", **every, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}},
+    ]
+    connection.standing["existing"] = before
+
+
+def test_alarms_watch_these_metrics(connection: Connection, standing: Callable[[str], Standing]) -> None:
+    before = standing("existing")
+    pages = before.world.client("cloudwatch").get_paginator("describe_alarms").paginate()
+    found = {
+        alarm["AlarmName"].removeprefix("lending-"): (
+            *(f"{alarm['Namespace']} {alarm['MetricName']}", alarm["Statistic"]),
+            *(alarm["ComparisonOperator"], alarm["Threshold"], alarm["TreatMissingData"]),
+        )
+        for page in pages
+        for alarm in page["MetricAlarms"]
+    }
+    over, under = "GreaterThanThreshold", "LessThanThreshold"
+    quiet = "notBreaching"
+    assert found == {
+        "slot-lag": ("AWS/RDS OldestReplicationSlotLag", "Maximum", over, 10_000_000_000.0, quiet),
+        "database-storage": ("AWS/RDS FreeStorageSpace", "Minimum", under, 2_000_000_000.0, quiet),
+        "source-latency": ("AWS/DMS CDCLatencySource", "Maximum", over, 300.0, quiet),
+        "target-latency": ("AWS/DMS CDCLatencyTarget", "Maximum", over, 300.0, quiet),
+        "replication-storage": ("AWS/DMS FreeStorageSpace", "Minimum", under, 5_000_000_000.0, quiet),
+        "no-records": ("AWS/Kinesis IncomingRecords", "Sum", under, 1.0, "breaching"),
+        "no-invocations": ("AWS/Lambda Invocations", "Sum", under, 1.0, "breaching"),
+        "iterator-age": ("AWS/Lambda IteratorAge", "Maximum", over, 305_000.0, quiet),
+        "errors": ("AWS/Lambda Errors", "Sum", over, 0.0, quiet),
+        "throttles": ("AWS/Lambda Throttles", "Sum", over, 0.0, quiet),
+        "quarantined": ("lending-pipeline Quarantined", "Sum", over, 0.0, quiet),
+        "delivery-failures": ("AWS/Lambda DestinationDeliveryFailures", "Sum", over, 0.0, quiet),
+        "given-up": ("AWS/S3 NumberOfObjects", "Average", over, 0.0, quiet),
+    }
+    connection.standing["existing"] = before
+
+
+def test_the_dashboard_names_the_alarms_that_there_are(
+    connection: Connection, standing: Callable[[str], Standing]
+) -> None:
+    before = standing("existing")
+    client = before.world.client("cloudwatch")
+    body = json.loads(client.get_dashboard(DashboardName="lending")["DashboardBody"])
+    alarms = [
+        alarm for page in client.get_paginator("describe_alarms").paginate() for alarm in page["MetricAlarms"]
+    ]
+    assert sorted(body["widgets"][0]["properties"]["alarms"]) == sorted(one["AlarmArn"] for one in alarms)
+    connection.standing["existing"] = before
+
+
+def test_who_takes_a_role_is_held_to_this_account_where_the_service_says_so(
+    connection: Connection, standing: Callable[[str], Standing]
+) -> None:
+    before = standing("existing")
+    roles = before.world.client("iam").list_roles()["Roles"]
+    trusted = {
+        role["RoleName"]: (statement["Principal"]["Service"], statement.get("Condition", {}).get("ArnLike"))
+        for role in roles
+        for statement in role["AssumeRolePolicyDocument"]["Statement"]
+    }
+    assert trusted == {
+        "dms-vpc-role": ("dms.amazonaws.com", {"aws:SourceArn": "arn:aws:dms:*:123456789012:*"}),
+        "dms-cloudwatch-logs-role": ("dms.amazonaws.com", None),
+        "lending-function": ("lambda.amazonaws.com", None),
+        "lending-source": (
+            "dms.eu-west-1.amazonaws.com",
+            {"aws:SourceArn": "arn:aws:dms:eu-west-1:123456789012:*"},
+        ),
+        "lending-target": ("dms.amazonaws.com", {"aws:SourceArn": "arn:aws:dms:eu-west-1:123456789012:*"}),
+    }
+    connection.standing["existing"] = before
+
+
+# --------------------------------------------------------------------------------------------------------
 # Where a mapping begins
 # --------------------------------------------------------------------------------------------------------
 
@@ -1589,18 +1915,19 @@ def test_the_wire_sees_what_botocore_lets_through(
 
 
 FILES = {
-    "cloudwatch": ["cloudwatch"],
-    "dms": ["dms"],
-    "ec2": ["ec2"],
-    "events": ["events"],
-    "iam": ["iam"],
-    "kinesis": ["kinesis"],
-    "lambda_": ["lambda"],
-    "logs": ["logs"],
-    "rds": ["rds"],
-    "s3": ["s3"],
-    "secretsmanager": ["secretsmanager"],
-    "sns": ["sns"],
+    "kinds/cloudwatch": ["cloudwatch"],
+    "kinds/dms": ["dms"],
+    "kinds/ec2": ["ec2"],
+    "kinds/events": ["events"],
+    "kinds/iam": ["iam"],
+    "kinds/kinesis": ["kinesis"],
+    "kinds/lambda_": ["lambda"],
+    "kinds/logs": ["logs"],
+    "kinds/rds": ["rds"],
+    "kinds/s3": ["s3"],
+    "kinds/secretsmanager": ["secretsmanager"],
+    "kinds/sns": ["sns"],
+    "landed": ["kinesis", "s3"],
 }
 # Operations whose names are put together.
 COMPOSED = {
@@ -1611,10 +1938,10 @@ COMPOSED = {
 
 
 def operations_called() -> set[str]:
-    """Every text in a file of provision/kinds that is the name of one of its service's operations."""
+    """Every text in one of these files that is the name of one of its service's operations."""
     found = set(COMPOSED)
     for file, services in FILES.items():
-        tree = ast.parse((KINDS / f"{file}.py").read_text())
+        tree = ast.parse((PROVISION / f"{file}.py").read_text())
         texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
         for service in services:
             names = boto3.Session(region_name=REGION).client(service).meta.method_to_api_mapping
@@ -1634,7 +1961,7 @@ def support(operation: str) -> str:
 
 
 MOTO_NAMES = {"lambda": "awslambda"}
-KINDS = Path(__file__).resolve().parent.parent / "provision" / "kinds"
+PROVISION = Path(__file__).resolve().parent.parent / "provision"
 OPERATIONS: Mapping[str, str] = {
     "cloudwatch.DeleteAlarms": "moto",
     "cloudwatch.DeleteDashboards": "moto",
@@ -1711,7 +2038,10 @@ OPERATIONS: Mapping[str, str] = {
     "kinesis.DecreaseStreamRetentionPeriod": "model replaces",
     "kinesis.DeleteStream": "model replaces",
     "kinesis.DescribeStreamSummary": "model replaces",
+    "kinesis.GetRecords": "model replaces",
+    "kinesis.GetShardIterator": "model replaces",
     "kinesis.IncreaseStreamRetentionPeriod": "model replaces",
+    "kinesis.ListShards": "model replaces",
     "kinesis.ListTagsForStream": "moto",
     "kinesis.StartStreamEncryption": "model replaces",
     "kinesis.UpdateShardCount": "model replaces",
@@ -1764,8 +2094,10 @@ OPERATIONS: Mapping[str, str] = {
     "s3.GetBucketPolicy": "moto",
     "s3.GetBucketTagging": "moto",
     "s3.GetBucketVersioning": "moto",
+    "s3.GetObject": "moto",
     "s3.GetPublicAccessBlock": "moto",
     "s3.HeadBucket": "moto",
+    "s3.ListObjectsV2": "moto",
     "s3.PutBucketEncryption": "moto",
     "s3.PutBucketLifecycleConfiguration": "moto",
     "s3.PutBucketNotificationConfiguration": "moto",

@@ -217,10 +217,11 @@ class IngressRule(Kind):
     write_only = frozenset({"Description"})
 
     def find(self, spec: Spec) -> Live | None:
-        if spec["ReferencedGroupId"] is UNKNOWN or spec["GroupId"] is UNKNOWN:
+        if spec["ReferencedGroupId"] is UNKNOWN:
             return None
-        wanted = {key: spec[key] for key in RULE_KEYS}
-        on_group = self.rules(spec, filters({"group-id": spec["GroupId"]})) if spec["GroupId"] else []
+        wanted, group = {key: spec[key] for key in RULE_KEYS}, spec["GroupId"]
+        is_known = isinstance(group, str) and group != ""
+        on_group = self.rules(spec, filters({"group-id": group})) if is_known else []
         exact = [rule for rule in on_group if self.values(rule) == wanted]
         tag = self.account.tag_list[0]
         ours = self.rules(spec, filters({f"tag:{tag['Key']}": tag["Value"]}))
@@ -281,7 +282,8 @@ class IngressRule(Kind):
 
 
 def subject(spec: Spec) -> str:
-    return f"the database's security group {spec['GroupId'] or '(gone)'}"
+    group = spec["GroupId"]
+    return f"the database's security group {group if group and isinstance(group, str) else '(gone)'}"
 
 
 # --------------------------------------------------------------------------------------------------------
