@@ -23,7 +23,7 @@ TOUR = README.partition("### Try it on a laptop")[2].partition("\n### ")[0]
 RUN_ELSEWHERE = {
     "make lint": "CI runs it before the tests",
     "make test": "it runs this test",
-    "make soak": "it takes an hour; a part of each of its tests runs here",
+    "make soak": "it takes many minutes; a part of each of its tests runs here",
     "make bench": "it takes minutes and is no test",
     "python3 -m venv .venv": "it makes what this test runs in",
     ".venv/bin/pip install -r requirements.txt": "the same",
