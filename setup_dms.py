@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from provision import demolition, plan_text, verbs
+from provision import demolition, engine, plan_text, verbs
 from provision.aws import Account, AwsError
 from provision.check import check
 from provision.deployer import policies
@@ -148,7 +148,7 @@ def plan(options: argparse.Namespace) -> int:
         print_json(plan_text.as_dict(made))
     else:
         print(plan_text.as_text(made, is_estimated=made.has_work), end="")
-    verbs.refuse(made)
+    engine.refuse(made.steps)
     return CHANGES if made.has_work else 0
 
 
@@ -157,7 +157,7 @@ def apply(options: argparse.Namespace) -> int:
     pipeline = pipeline_of(options, shown)
     made, chain = verbs.make_plan(pipeline, options.changes_per_second)
     print(plan_text.as_text(made, is_estimated=False), end="", flush=True)
-    verbs.refuse(made)
+    engine.refuse(made.steps)
     if not made.has_work:
         return 0
     confirm(options, "Apply this?")
@@ -203,23 +203,20 @@ def stop(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     pipeline = pipeline_of(options)
-    if verbs.is_new(pipeline):
-        print(
-            "Starting the task for the first time: all tables are loaded, then come their changes.",
-            flush=True,
-        )
-        confirm(options, "Start it?")
-    else:
-        print(
-            "Resuming the task where it was stopped: the changes since come in their order; no table is\n"
-            "loaded anew. DMS may send the last changes before the stop again, as new rows.",
-            flush=True,
-        )
-        confirm(options, "Resume it?")
+    is_new = verbs.is_new(pipeline)
+    print(FIRST_START if is_new else RESUMED, flush=True)
+    confirm(options, "Start it?" if is_new else "Resume it?")
     with line(f"starting task {pipeline.account.name('task')}"):
         state = verbs.resume(pipeline)
     print(f"The task is {state}.")
     return 0
+
+
+FIRST_START = "Starting the task for the first time: all tables are loaded, then come their changes."
+RESUMED = (
+    "Resuming the task where it was stopped: the changes since come in their order; no table is\n"
+    "loaded anew. DMS may send the last changes before the stop again, as new rows."
+)
 
 
 def reload(options: argparse.Namespace) -> int:

@@ -558,4 +558,4 @@ def has_tables(settings: Settings, around: Surroundings) -> bool:
     """
     if around.catalog is None:
         return around.has_run or not settings.create_rds
-    return bool(mapped_tables(table_mappings(settings.table_patterns, around.catalog).document))
+    return bool(mapped_tables(mappings(settings, around).document))

@@ -23,6 +23,11 @@ def managed_policy_arn(account: Account, name: str) -> str:
     return f"arn:{account.partition}:iam::aws:policy/service-role/{name}"
 
 
+def failed_bucket(account: Account) -> str:
+    """lending-failed-123456789012: the bucket that takes the batches that Lambda gives up."""
+    return f"{account.pipeline}-failed-{account.account_id}"
+
+
 @dataclass(frozen=True)
 class Declaration:
     """What the parts of the chain are made of.
@@ -49,7 +54,7 @@ class Declaration:
 
     @property
     def failed_bucket(self) -> str:
-        return f"{self.account.pipeline}-failed-{self.account.account_id}"
+        return failed_bucket(self.account)
 
     @property
     def failed_bucket_arn(self) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from provision.aws import DENIED, TAG, Account, AwsError, Refusal
 from provision.chain import DMS
-from provision.declaration import ACCOUNT_ROLES, managed_policy_arn
+from provision.declaration import ACCOUNT_ROLES, failed_bucket, managed_policy_arn
 from provision.finding import Finding, Level
 from provision.kinds import dms, ec2, rds, s3
 from provision.kinds.documents import tags_in
@@ -83,7 +83,7 @@ def role_arn(account: Account, name: str) -> str:
 
 
 def buckets(account: Account, settings: Settings) -> tuple[str, str]:
-    return settings.s3_bucket, f"{account.pipeline}-failed-{account.account_id}"
+    return settings.s3_bucket, failed_bucket(account)
 
 
 def storage(account: Account, settings: Settings) -> Iterator[Statement]:

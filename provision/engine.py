@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -191,20 +192,32 @@ def execute(chain: Sequence[Resource], steps: Sequence[Step], observed: Observed
     what was done until then stays, and the next run goes on from there. What had to rest for an update stays
     at rest: plan again.
     """
-    if refused := [step for step in steps if step.action is Action.REFUSE]:
-        raise RefusedError("; ".join(f"{step.resource.name}: {step.reason}" for step in refused))
+    refuse(steps)
     by_name = {resource.name: resource for resource in chain}
     now = dict(observed)
     for step in steps:
         if not step.is_work:
             continue
-        started = time.monotonic()
-        report("begin", step, 0.0)
-        if step.action is not Action.CREATE and step.resource.pauses:
-            pause(by_name[step.resource.pauses], now)
-        now[step.resource.name] = do(step, now)
-        report("done", step, time.monotonic() - started)
+        with reported(report, step):
+            if step.action is not Action.CREATE and step.resource.pauses:
+                pause(by_name[step.resource.pauses], now)
+            now[step.resource.name] = do(step, now)
     return now
+
+
+def refuse(steps: Sequence[Step]) -> None:
+    """Raises RefusedError when a step is refused."""
+    if refused := [step for step in steps if step.action is Action.REFUSE]:
+        raise RefusedError("; ".join(f"{step.resource.name}: {step.reason}" for step in refused))
+
+
+@contextmanager
+def reported(report: Report, step: Step) -> Iterator[None]:
+    """Tells when the step begins, and when it is done: not when it fails."""
+    started = time.monotonic()
+    report("begin", step, 0.0)
+    yield
+    report("done", step, time.monotonic() - started)
 
 
 def pause(resource: Resource, observed: Observed) -> None:
@@ -231,10 +244,8 @@ def destroy(chain: Sequence[Resource], observed: Observed, report: Report) -> No
         live = observed[resource.name]
         if live is None or not live.is_ours or resource.kind.is_retained:
             continue
-        step, started = Step(Action.DELETE, resource), time.monotonic()
-        report("begin", step, 0.0)
-        resource.kind.delete(live, resolve(resource.spec, observed))
-        report("done", step, time.monotonic() - started)
+        with reported(report, Step(Action.DELETE, resource)):
+            resource.kind.delete(live, resolve(resource.spec, observed))
 
 
 # --------------------------------------------------------------------------------------------------------

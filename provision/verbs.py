@@ -6,9 +6,7 @@ is no state between two runs, so that running a verb again is how an interrupted
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from provision import engine, estimate
 from provision.alarms import metrics
@@ -17,16 +15,15 @@ from provision.chain import has_tables, mappings
 from provision.check import database_findings
 from provision.database import table_sizes
 from provision.declaration import TASK_RUN, Declaration
-from provision.engine import Action, Observed, ProvisionError, RefusedError, Report, Resource
+from provision.engine import Action, Observed, ProvisionError, Report, Resource
 from provision.finding import Level
 from provision.kinds import dms
 from provision.pipeline import Pipeline
 from provision.plan_text import Plan, name_of
-from provision.replication_task import is_selected, nearest_tables, table_pattern
+from provision.replication_task import is_selected, mapped_tables, nearest_tables, table_pattern
 from provision.surroundings import Surroundings, connect_parameters, look_around
 
 PASSES = 6  # a change of the task needs two: one that stops and changes it, one that starts it
-RELOAD_AT_ONCE = 10  # documented for ReloadTables
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -177,13 +174,13 @@ def cost(pipeline: Pipeline, around: Surroundings, changes_per_second: float) ->
     """Of the tables that the catalog has; without one, of as many as are named, with rows unknown."""
     settings = pipeline.settings
     rows = None if around.catalog is None and not around.is_new_database else 0
-    selected = [rule for rule in mappings(settings, around).document["rules"] if is_mapping(rule)]
+    tables = mapped_tables(mappings(settings, around).document)
     if around.catalog:
         sizes = table_sizes(connect_parameters(pipeline.account, settings), settings.table_patterns)
         rows = sum(one.estimated_rows or 0 for one in sizes)
     ways = around.ways
     services = ways.endpoints_to_declare(settings.vpc_endpoints) if ways else []
-    workload = estimate.Workload(changes_per_second, max(1, len(selected)), rows_to_load=rows)
+    workload = estimate.Workload(changes_per_second, max(1, len(tables)), rows_to_load=rows)
     chain = estimate.Chain(
         shards=settings.stream_shards,
         window_seconds=settings.batch_window_seconds,
@@ -195,10 +192,6 @@ def cost(pipeline: Pipeline, around: Surroundings, changes_per_second: float) ->
         region=pipeline.account.region,
     )
     return estimate.estimate(workload, chain)
-
-
-def is_mapping(rule: Mapping[str, Any]) -> bool:
-    return bool(rule["rule-type"] == "object-mapping")
 
 
 def apply(pipeline: Pipeline, made: Plan, chain: Sequence[Resource], report: Report) -> Observed:
@@ -227,10 +220,8 @@ def apply(pipeline: Pipeline, made: Plan, chain: Sequence[Resource], report: Rep
 def log_in_again(chain: Sequence[Resource], observed: Observed, report: Report) -> None:
     """DMS tests the changed secret now, and not when it next connects."""
     (connection,) = [resource for resource in chain if resource.name == "source connection"]
-    step, started = engine.Step(Action.UPDATE, connection), time.monotonic()
-    report("begin", step, 0.0)
-    connection.kind.create(engine.resolve(connection.spec, observed))
-    report("done", step, time.monotonic() - started)
+    with engine.reported(report, engine.Step(Action.UPDATE, connection)):
+        connection.kind.create(engine.resolve(connection.spec, observed))
 
 
 def outputs(pipeline: Pipeline, observed: Observed) -> dict[str, str]:
@@ -251,12 +242,6 @@ def outputs(pipeline: Pipeline, observed: Observed) -> dict[str, str]:
 def chain_now(pipeline: Pipeline) -> list[Resource]:
     """What the settings declare now."""
     return pipeline.chain(look_around(pipeline.account, pipeline.settings))
-
-
-def refuse(made: Plan) -> None:
-    """Raises RefusedError when a step of the plan is refused."""
-    if made.refused:
-        raise RefusedError("; ".join(f"{step.resource.name}: {step.reason}" for step in made.refused))
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -309,9 +294,8 @@ def reload(pipeline: Pipeline, tables: Sequence[tuple[str, str]]) -> None:
             f"the task is {live.attributes['status']}, and only a running one reloads tables: "
             "python setup_dms.py resume; or reload --all, which starts it anew"
         )
-    for start in range(0, len(tables), RELOAD_AT_ONCE):
-        some = [{"SchemaName": s, "TableName": t} for s, t in tables[start : start + RELOAD_AT_ONCE]]
-        kind.call("reload_tables", spec, ReplicationTaskArn=live.attributes["arn"], TablesToReload=some)
+    for some in dms.chunks(tables, dms.TABLES_A_RELOAD):
+        kind.reload(spec, live.attributes["arn"], some)
 
 
 def reload_all(pipeline: Pipeline) -> None:

@@ -15,11 +15,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import boto3
+import psycopg2
+import pytest
+from botocore import UNSIGNED
+from botocore.useragent import UserAgentString
+from moto import mock_aws
+from moto.core import responses
+from moto.core.utils import method_names_from_class
 
-from local_run.aws import CURRENT, EmulatedAws
+from local_run.aws import CURRENT, EmulatedAws, install_model
 from provision import verbs
 from provision.aws import Account
 from provision.demolition import SlotsLeft, end, plan_destroy
@@ -489,8 +497,29 @@ def resource_named(chain: Sequence[Resource], name: str) -> Resource:
     return next(one for one in chain if one.name == name)
 
 
+@contextmanager
+def emulated() -> Iterator[tuple[Any, Wire, Any]]:
+    """A session, its wire, and the emulated AWS of this process; the database can't be reached."""
+
+    def unreachable(**_: Any) -> Any:
+        raise psycopg2.OperationalError("could not translate host name")
+
+    wire, mock = Wire(), mock_aws()
+    session = new_session(wire)
+    session.events.register("choose-signer", lambda **_: UNSIGNED)  # requests stay in this process
+    with pytest.MonkeyPatch.context() as patch:
+        # Each costs a tenth of a call.
+        patch.setattr(responses, "method_names_from_class", cache(method_names_from_class))
+        patch.setattr(UserAgentString, "to_string", lambda self: "tests")
+        patch.setattr(psycopg2, "connect", unreachable)
+        install_model()
+        mock.start()
+        yield session, wire, mock
+        mock.stop()
+
+
 def new_session(wire: Wire) -> Any:
-    """All of its clients are on the wire; requests in this process need no signature."""
+    """All of its clients are on the wire."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
     session.events.register("provide-client-params", wire.sent)
     session.events.register("before-call", wire.asked)

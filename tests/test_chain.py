@@ -15,18 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import psycopg2
 import pytest
-from botocore import UNSIGNED
 from botocore.awsrequest import AWSResponse
-from botocore.useragent import UserAgentString
 from chain_support import (
     ACCOUNT_ID,
     REGION,
@@ -38,6 +34,7 @@ from chain_support import (
     World,
     apply,
     destroy_all,
+    emulated,
     inventory,
     killed,
     model_faults,
@@ -49,13 +46,10 @@ from chain_support import (
     seen,
     state_of,
 )
-from moto import mock_aws
-from moto.core import responses
 from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
-from moto.core.utils import camelcase_to_underscores, method_names_from_class
-from moto.ec2.models.amis import AmiBackend
+from moto.core.utils import camelcase_to_underscores
 
-from local_run.aws import INSTALLED, emulated_aws, install_model
+from local_run.aws import INSTALLED, emulated_aws
 from provision import verbs
 from provision.aws import AwsError, iam_action
 from provision.demolition import SlotsLeft
@@ -113,26 +107,11 @@ class Connection:
 
 @pytest.fixture(scope="module")
 def connection() -> Iterator[Connection]:
-    def unreachable(**_: Any) -> Any:
-        raise psycopg2.OperationalError("could not translate host name")
-
-    wire = Wire()
-    session = new_session(wire)
-    session.events.register("choose-signer", lambda **_: UNSIGNED)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AmiBackend, "_load_amis", lambda self: None)  # 1300 images, at every reset
-        # Each costs a tenth of a call.
-        patch.setattr(responses, "method_names_from_class", cache(method_names_from_class))
-        patch.setattr(UserAgentString, "to_string", lambda self: "tests")
-        patch.setattr(psycopg2, "connect", unreachable)
-        install_model()
-        mock = mock_aws()
-        mock.start()
+    with emulated() as (session, wire, mock):
         gc.collect()
         gc.freeze()  # moto and botocore are large, and stay
         yield Connection(mock, session, wire)
         gc.unfreeze()
-        mock.stop()
 
 
 @pytest.fixture

@@ -13,14 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
-import psycopg2
 import pytest
-from botocore import UNSIGNED
 from chain_support import (
     ACCOUNT_ID,
     REGION,
@@ -31,16 +28,11 @@ from chain_support import (
     apply,
     code,
     destroy_all,
-    new_session,
+    emulated,
     new_world,
     seen,
 )
-from moto import mock_aws
-from moto.core import responses
-from moto.core.utils import method_names_from_class
-from moto.ec2.models.amis import AmiBackend
 
-from local_run.aws import install_model
 from provision.aws import Account, iam_action
 from provision.declaration import ACCOUNT_ROLES
 from provision.deployer import check_deployer, policies
@@ -66,22 +58,8 @@ Wired = tuple[Any, dict[str, Any], Wire]
 @pytest.fixture(scope="module")
 def wired() -> Iterator[Wired]:
     """A session with its clients, made once: they cost more time than most tests."""
-
-    def unreachable(**_: Any) -> Any:
-        raise psycopg2.OperationalError("could not translate host name")
-
-    wire = Wire()
-    session = new_session(wire)
-    session.events.register("choose-signer", lambda **_: UNSIGNED)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AmiBackend, "_load_amis", lambda self: None)  # 1300 images, at every reset
-        patch.setattr(responses, "method_names_from_class", cache(method_names_from_class))
-        patch.setattr(psycopg2, "connect", unreachable)
-        install_model()
-        mock = mock_aws()
-        mock.start()
+    with emulated() as (session, wire, _):
         yield session, {}, wire
-        mock.stop()
 
 
 @pytest.fixture

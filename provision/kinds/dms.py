@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from provision.aws import Account, AwsError, Refusal
 from provision.engine import Kind, Live, Spec, differences
 from provision.kinds.documents import tags_in, there
 
+T = TypeVar("T")
 ABSENT = {"ResourceNotFoundFault"}  # also what a filter without a match is answered with
 INSTANCE_SECONDS = 3600  # 5 to 15 minutes are usual
 TASK_SECONDS = 1800  # a stop waits for the changes that are on their way to the target
@@ -612,6 +613,11 @@ class Task(DmsKind):
         self.account.wait(f"{self.subject(spec)} coming to rest", TASK_SECONDS, is_settled)
         return seen[0]
 
+    def reload(self, spec: Spec, arn: str, tables: Sequence[tuple[str, str]]) -> None:
+        """Asks for a new load of these tables, at most TABLES_A_RELOAD of them; the task has to run."""
+        named = [{"SchemaName": schema, "TableName": table} for schema, table in tables]
+        self.call("reload_tables", spec, ReplicationTaskArn=arn, TablesToReload=named)
+
     def delete(self, live: Live, spec: Spec) -> None:
         if self.find(spec) is not None:
             self.settled(spec)  # one that is being made or changed can't be deleted yet
@@ -780,8 +786,7 @@ class TableLoads(DmsKind):
         loaded = self.loaded(arn, spec)
         missing = {rule: table for rule, table in waiting.items() if table not in loaded}
         for rules in chunks(sorted(missing), TABLES_A_RELOAD):
-            tables = [dict(zip(("SchemaName", "TableName"), missing[rule], strict=True)) for rule in rules]
-            self.call("reload_tables", spec, ReplicationTaskArn=arn, TablesToReload=tables)
+            Task(self.account).reload(spec, arn, [missing[rule] for rule in rules])
             self.keep(arn, set(waiting) - set(rules), spec)
             waiting = {rule: table for rule, table in waiting.items() if rule not in rules}
         self.keep(arn, set(), spec)
@@ -857,7 +862,7 @@ def located(rule: Mapping[str, Any]) -> tuple[str, str]:
     return rule["object-locator"]["schema-name"], rule["object-locator"]["table-name"]
 
 
-def chunks(values: list[str], size: int) -> list[list[str]]:
+def chunks(values: Sequence[T], size: int) -> list[Sequence[T]]:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
