@@ -21,6 +21,9 @@ CREATE TABLE payment (
     paid_at timestamptz NOT NULL
 );
 
+CREATE INDEX ON loan (client_id);
+CREATE INDEX ON payment (loan_id);
+
 INSERT INTO client SELECT id, 'Client ' || id, 'client' || id || '@example.org' FROM generate_series(1, 500) AS id;
 INSERT INTO loan SELECT id, 1 + id % 500, 1000 + id, date '2026-01-01' + id % 60 FROM generate_series(1, 1000) AS id;
 INSERT INTO payment

@@ -1,0 +1,151 @@
+"""Every type of PostgreSQL before and after the seam of load and changes: one value, on the wire and in S3.
+
+What it shows is the table in docs/types.md, which GOLDEN=1 writes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from conftest import BUCKET
+from postgresql_types import TYPES, TYPES_SCHEMA
+from replication_support import Database, Stream, land, played, task_configuration
+
+from local_run.postgres import start_postgres
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "types.md"
+HEAD = """\
+# What a value of PostgreSQL is in S3
+
+DMS makes JSON of a row; the Lambda passes it on byte for byte. A test writes this table
+(`tests/test_type_parity.py`): each value goes through the replication stand-in and the handler twice, in
+the load of its table and as a change after it. Both come out alike, with the settings that `setup_dms.py`
+declares.
+
+The rules are those of DMS as far as they are known. D: AWS documents it. O: seen in captures of real
+streams. I: inferred, where neither says; check it in your account before you rely on it. Of DMS's own names
+of types, DECIMAL, BINARY and TIME64 are inferred.
+
+| PostgreSQL | value | in S3 | DMS's type | known |
+| --- | --- | --- | --- | --- |
+"""
+# Under the settings that the chain declares a few values come otherwise than with DMS's defaults.
+AS_DECLARED = {
+    ("bigint", "1000000000000000"): "1000000000000000",
+    ("boolean", "true"): "true",
+    ("boolean", "false"): "false",
+    ("bytea", "'\\x80057d942e'"): '"80057D942E"',
+    ("bytea", "''"): '""',
+}
+DECLARED_TYPE = {"boolean": ("BOOL", None)}
+# How the form of a type's values is known, and what it loses.
+KNOWN = {
+    "smallint": "O",
+    "integer": "O",
+    "bigint": "D, by Terraform: exact up to 18 digits; I: beyond, through a double",
+    "numeric(12,2)": "O: a number; I: trailing zeros go (an engine of 2019 kept them), no NaN",
+    "numeric(20,4)": "I: rounded to a double",
+    "numeric(39,1)": "D: a string; I: its text",
+    "numeric": "D: six decimals; I: the rest is cut",
+    "real": "O: nine digits",
+    "double precision": "O: 5.0 is 5; I: 17 digits at most, no NaN, no infinity",
+    "money": "D: a number; I: its form",
+    "boolean": "O, with MapBooleanAsBoolean",
+    "char(5)": "O: blanks at the end go",
+    "varchar(80)": "O",
+    "varchar": "O; D: cut at 8,000 bytes",
+    "text": "O; D: cut at LobMaxSize, or the task fails",
+    "json": "O: a string that holds JSON",
+    "jsonb": "O: a string that holds JSON",
+    "bytea": "O: hexadecimal; D: without 0x by NoHexPrefix",
+    "date": "O; I: infinity, before Christ",
+    "timestamp": "O: a Z that it does not have; D: infinity; I: before Christ, after 9999",
+    "timestamptz": "O: UTC; I: before Christ, after 9999",
+    "interval": "O",
+    "point": "D",
+    "polygon": "D",
+}
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    with start_postgres() as server:
+        made = Database(server)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def objects(database: Database, tmp_path: Path, s3: Any) -> tuple[Stream, list[bytes]]:
+    """The stream, and the lines in S3 of the table's rows: 1 was loaded, 2 was inserted."""
+    columns = ", ".join(f"c{number} {one[0]}" for number, one in enumerate(TYPES))
+    values = ", ".join(one[1] for one in TYPES)
+    database.sql(f"{TYPES_SCHEMA}; CREATE TABLE every_type (id int PRIMARY KEY, {columns})")
+    database.sql(f"INSERT INTO every_type VALUES (1, {values})")
+    stream = Stream()
+    with played(task_configuration(database.parameters), tmp_path, stream) as task:
+        task.wait_until_running()
+        database.sql(f"INSERT INTO every_type VALUES (2, {values})")
+        database.sql("UPDATE every_type SET id = 3 WHERE id = 2")
+        task.catch_up()
+    land(stream, s3)
+    lines = []
+    for found in s3.list_objects_v2(Bucket=BUCKET, Prefix="changes/public/every_type/")["Contents"]:
+        body = s3.get_object(Bucket=BUCKET, Key=found["Key"])["Body"].read()
+        lines += gzip.decompress(body).splitlines()
+    return stream, lines
+
+
+def raw(text: bytes | msgspec.Raw) -> dict[str, bytes]:
+    """The members of a JSON object, each as it is written."""
+    return {
+        name: bytes(value) for name, value in msgspec.json.decode(text, type=dict[str, msgspec.Raw]).items()
+    }
+
+
+def test_every_type_comes_alike_from_load_and_change_on_the_wire_and_in_s3(
+    objects: tuple[Stream, list[bytes]],
+) -> None:
+    stream, lines = objects
+    payloads = [payload for _, payload in stream.records if b'"data":{"id"' in payload]
+    expected = [AS_DECLARED.get((one[0], one[1]), one[2]) for one in TYPES]
+    names = [f"c{number}" for number in range(len(TYPES))]
+
+    on_the_wire = [raw(raw(payload)["data"]) for payload in payloads]
+    in_s3 = [raw(line) for line in lines]
+
+    assert [row["id"] for row in on_the_wire] == [b"1", b"2", b"3"]
+    assert [row["cdc_operation"] for row in in_s3] == [b'"load"', b'"insert"', b'"update"']
+    for row in (*on_the_wire, *in_s3):
+        assert [row[name].decode() for name in names] == expected
+
+    definition = msgspec.json.decode(stream.records[4][1])["control"]["table-def"]["columns"]
+    types = [definition[name] for name in names]
+    for one, found in zip(TYPES, types, strict=True):
+        wanted = DECLARED_TYPE.get(one[0], one[4])
+        assert wanted is None or (found["type"], found.get("length")) == wanted
+    check_document(expected, types)
+
+
+def check_document(expected: list[str], types: list[dict[str, Any]]) -> None:
+    rows = []
+    for (declared, value, *_), text, found in zip(TYPES, expected, types, strict=True):
+        kind = found["type"] + (f" {found['length']}" if "length" in found else "")
+        cells = (code(declared), code(value), code(text), kind, KNOWN.get(declared, "I"))
+        rows.append(f"| {' | '.join(cells)} |\n")
+    document = HEAD + "".join(rows)
+    if os.environ.get("GOLDEN"):
+        DOCUMENT.write_text(document)
+    assert document == DOCUMENT.read_text()
+
+
+def code(text: str) -> str:
+    """As code in a cell of a table."""
+    printable = text.replace("|", "\\|").replace("\x7f", "")
+    return f"`{printable}`" if "`" not in printable else f"`` {printable} ``"
