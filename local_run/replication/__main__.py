@@ -18,12 +18,13 @@ from typing import Any
 import psycopg2  # type: ignore[import-untyped]
 
 from local_run.replication import position
-from local_run.replication.configuration import NotPlayedError, read_configuration
+from local_run.replication.configuration import Configuration, NotPlayedError, read_configuration
 from local_run.replication.control import Control, Orders
 from local_run.replication.position import Progress, lsn_text
 from local_run.replication.source import Source
 from local_run.replication.stream_writer import StreamError, StreamWriter
 from local_run.replication.task import Ended, Reading, Task, TaskError, say
+from provision.database import describe, refusal
 
 LOOK_SECONDS = 0.2
 AGAIN_SECONDS = 0.3  # DMS waits for five (RecoverableErrorInterval); here a person does
@@ -118,38 +119,44 @@ class Instance:
     def play(self, control: Control, arn: str) -> None:
         """Plays the run that is asked for, until it is stopped or has failed."""
         self.said, self.message = "running", None
-        self.begin_run(control.orders, arn)
         while not self.is_ending():
+            configuration = None
             try:
-                self.task = self.make_task(control)
+                configuration = read_configuration(self.session, self.task_name)
+                self.begin_run(control.orders, arn, configuration)
+                self.task = self.make_task(control, configuration)
                 self.task.run()
             except Ended:
                 if not self.is_ending():
                     self.said = "stopped"
                 return self.settle(control)
             except (TaskError, StreamError, NotPlayedError) as error:
-                self.said, self.message = "failed", str(error)
-                say(f"the task has failed: {error}")
+                self.fail(str(error))
                 return self.settle(control)
-            except psycopg2.Error as error:
-                if not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-                    raise
+            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                 say(f"the database is away: {type(error).__name__}; trying again")
                 self.stop.wait(AGAIN_SECONDS)
                 self.progress = position.load(self.state_file)
+            except psycopg2.Error as error:
+                where = describe(configuration.database) if configuration else "the database"
+                self.fail(f"{where} refuses it: {refusal(error)}")
+                return self.settle(control)
         return None
 
-    def begin_run(self, orders: Orders, arn: str) -> None:
+    def fail(self, message: str) -> None:
+        self.said, self.message = "failed", message
+        say(f"the task has failed: {message}")
+
+    def begin_run(self, orders: Orders, arn: str, configuration: Configuration) -> None:
         """A first start and a reload of all begin anew, with a new slot; a resume goes on."""
         if orders.run == self.progress.run and self.progress.task_arn == arn:
             return  # this process was killed, or the emulated AWS tells again what was begun
         if orders.start_type == "resume-processing" and self.progress.slot:
             self.progress.run = orders.run
         else:
-            former = self.progress.slot
+            if self.progress.slot:
+                self.source_of(configuration).drop_slot(self.progress.slot)
             self.progress = Progress(task_arn=arn, run=orders.run)
-            if former:
-                self.source_of(read_configuration(self.session, self.task_name)).drop_slot(former)
         position.save(self.state_file, self.progress)
 
     def settle(self, control: Control) -> None:
@@ -157,8 +164,7 @@ class Instance:
         if self.task:
             self.task.state = self.said if self.said != "running" else "stopped"
 
-    def make_task(self, control: Control) -> Task:
-        configuration = read_configuration(self.session, self.task_name)
+    def make_task(self, control: Control, configuration: Configuration) -> Task:
         writer = StreamWriter(self.kinesis(), configuration.stream_arn, self.pause)
         return Task(
             configuration=configuration,
@@ -171,7 +177,7 @@ class Instance:
             reading=self.reading,
         )
 
-    def source_of(self, configuration: Any) -> Source:
+    def source_of(self, configuration: Configuration) -> Source:
         return Source(configuration.database, self.task_name.replace("-", "_"))
 
     def kinesis(self) -> Any:

@@ -226,7 +226,13 @@ class Stream:
 
     def read(self) -> tuple[int, bytes] | None:
         """A message and where in the log it stands; None: none has come."""
-        message = self.cursor.read_message()
+        try:
+            message = self.cursor.read_message()
+        except psycopg2.DatabaseError as error:
+            if error.pgcode is not None:
+                raise
+            # A server that was killed has no word of farewell, and psycopg2 no better class for that.
+            raise psycopg2.OperationalError("the server has closed the stream") from error
         return None if message is None else (message.data_start, message.payload)
 
     def wait(self, seconds: float) -> None:
