@@ -10,8 +10,11 @@ moto answers most calls. What it lacks, or lets pass though AWS refuses it, is h
 Each rule carries its evidence (RULES): `documented` in AWS's API reference, user guides or service models;
 `observed` in errors that people report from AWS; `inferred` where we had neither and chose the stricter way.
 
-Nothing depends on time: what takes time stays in its passing state for `transitions` describes of it.
+Nothing depends on time: what takes time stays in its passing state for `transitions` describes of it. Only
+records go with time, after their stream's retention.
 No code runs here: put_records calls no function; Invoke is answered only by a hook (`EmulatedAws.invoke`).
+Whoever plays DMS or Lambda's poller takes orders and reports under PRIVATE_PATH (private_answer), where no
+client of AWS looks.
 An operation that neither moto nor we have is answered NotImplemented (501, which clients do not retry).
 
 It is one long file (a hundred operations, a screen or less each) because it is one thing: all that we claim
@@ -25,6 +28,7 @@ import argparse
 import base64
 import bisect
 import contextlib
+import copy
 import fnmatch
 import functools
 import importlib
@@ -32,19 +36,24 @@ import io
 import itertools
 import json
 import math
+import os
 import random
 import re
 import signal
+import socket
 import string
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 from xml.etree import ElementTree
 
+import msgspec
 from moto.core.base_backend import BackendDict
 from moto.core.exceptions import ServiceException
 from moto.core.model_instances import reset_model_data
@@ -53,7 +62,9 @@ from moto.core.request import determine_request_protocol
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import camelcase_to_underscores, get_service_model
 
-CODE_PATH = "/_emulated-aws/code/"  # where GetFunction's Code.Location points
+AMAZON_JSON = "application/x-amz-json-1.1"
+PRIVATE_PATH = "/_emulated-aws/"  # what passes inside AWS: no client of AWS asks for it
+CODE_PATH = PRIVATE_PATH + "code/"  # where GetFunction's Code.Location points
 HOST = "127.0.0.1"
 ACCOUNT_ID, REGION = "123456789012", "eu-west-1"  # whose default VPC the command prints
 ACTION = "emulated_aws.action"  # in the WSGI environment
@@ -175,8 +186,13 @@ MANAGED_POLICIES = (  # the AWS managed policies that exist; all of moto's cost 
 
 STREAM_READS = ("GetRecords", "GetShardIterator", "DescribeStream", "ListShards", "ListStreams")
 FIRST_SEQUENCE = int("49" + "5903" + "0" * 50)  # 56 digits, as AWS's
-GET_RECORDS_BYTES = 10 * 1024 * 1024
+HASH_KEYS = 2**128
+PUT_RECORDS_BYTES = GET_RECORDS_BYTES = 10 * 1024 * 1024
+RETENTION_CHECK_SECONDS = 60
 NO_RECORDS_PROCESSED = "No records processed"
+THROTTLED = "ProvisionedThroughputExceededException"
+# {service: the variable by which its clients find another emulator}
+SERVED_ELSEWHERE = {"kinesis": "AWS_ENDPOINT_URL_KINESIS", "s3": "AWS_ENDPOINT_URL_S3"}
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -192,6 +208,11 @@ class Rule(NamedTuple):
     evidence: Literal["documented", "observed", "inferred"]
 
 
+# Of the records of a PutRecords (by the service model's names): the places of those that the shard throttles,
+# {place: error code}, or the error code of the whole call.
+PutFailures = Callable[[list[dict[str, Any]]], "set[int] | dict[int, str] | str"]
+
+
 @dataclass
 class EmulatedAws:
     """A running emulated AWS, and what a test may set in it; None or empty means AWS's normal course."""
@@ -204,6 +225,8 @@ class EmulatedAws:
     statistics: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # counters of a table
     connection_failures: dict[str, str] = field(default_factory=dict)  # endpoint identifier: AWS's message
     invoke: Callable[[str, bytes], bytes] | None = None  # answers Invoke: (qualified function ARN, payload)
+    put_failures: PutFailures | None = None  # which records of a PutRecords are not taken
+    elsewhere: frozenset[str] = frozenset()  # services of SERVED_ELSEWHERE that another emulator serves
     assumed: dict[str, int] = field(default_factory=dict)  # role id: times it was refused so far
 
     def reset(self, transitions: int = 1) -> None:
@@ -211,7 +234,7 @@ class EmulatedAws:
         with LOCK:
             BackendDict.reset()
             reset_model_data()
-        for name, value in vars(EmulatedAws(self.url, transitions)).items():
+        for name, value in vars(EmulatedAws(self.url, transitions, elsewhere=self.elsewhere)).items():
             setattr(self, name, value)
 
     def fail_task(self, identifier: str, message: str) -> None:
@@ -219,28 +242,37 @@ class EmulatedAws:
         for backend in all_backends("dms"):
             for task in dms_of(backend).tasks.values():
                 if task.shape["ReplicationTaskIdentifier"] == identifier:
-                    task.settle("failed")
-                    task.shape |= {
-                        "LastFailureMessage": message,
-                        "StopReason": "Stop Reason FATAL_ERROR Error Level FATAL",
-                    }
+                    fail(task, message)
+
+
+@dataclass
+class EveryRecord:
+    """Fails each record whose number, counted over all calls, `every` divides."""
+
+    every: int
+    code: str = THROTTLED
+    seen: int = 0
+
+    def __call__(self, records: list[dict[str, Any]]) -> dict[int, str]:
+        first, self.seen = self.seen + 1, self.seen + len(records)
+        return {place: self.code for place in range(len(records)) if (first + place) % self.every == 0}
 
 
 @contextlib.contextmanager
-def emulated_aws(port: int = 0, transitions: int = 1) -> Iterator[EmulatedAws]:
-    """Serves an empty AWS on the loopback interface until the block ends.
+def emulated_aws(
+    port: int = 0, transitions: int = 1, elsewhere: frozenset[str] = frozenset()
+) -> Iterator[EmulatedAws]:
+    """Serves an empty AWS on the loopback interface until the block ends, but for services served elsewhere.
 
     Raises RuntimeError when one already runs in this process: moto's stores are global.
     """
-    from werkzeug.serving import make_server
-
     if CURRENT[0].url:
         raise RuntimeError(
             f"one emulated AWS at a time in a process (moto's stores are global): {CURRENT[0].url}"
         )
     install_model()
-    server = make_server(HOST, port, Application(), threaded=True, request_handler=quiet_handler())
-    CURRENT[0] = EmulatedAws(url=f"http://{HOST}:{server.server_port}")
+    server = server_class()(HOST, port, Application(), handler_class())
+    CURRENT[0] = EmulatedAws(url=f"http://{HOST}:{server.server_port}", elsewhere=elsewhere)
     CURRENT[0].reset(transitions)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -249,18 +281,12 @@ def emulated_aws(port: int = 0, transitions: int = 1) -> Iterator[EmulatedAws]:
     finally:
         server.shutdown()
         thread.join()
-        server.server_close()
+        server.end_connections()
         CURRENT[0] = EmulatedAws()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m local_run.aws", description="Serves an emulated AWS.")
-    parser.add_argument("--port", type=int, default=5555, help="0 = a free one (default: %(default)s)")
-    parser.add_argument("--transitions", type=int, default=1, help="describes that show a passing state")
-    parser.add_argument(
-        "--rules", action="store_true", help="print what the model claims about AWS, and exit"
-    )
-    options = parser.parse_args(arguments)
+    options = command_line().parse_args(arguments)
     if options.rules:
         for rule in RULES:
             print(f"{rule.evidence:10}  {rule.operation:45}  {rule.rule}")
@@ -269,19 +295,49 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with emulated_aws(options.port, options.transitions) as aws:
+        with emulated_aws(options.port, options.transitions, options.elsewhere) as aws:
             print(
                 f"# emulated AWS at {aws.url}, until Ctrl-C; in another terminal:\n"
-                f"export AWS_ENDPOINT_URL={aws.url} AWS_ACCESS_KEY_ID=local"
+                f"export AWS_ENDPOINT_URL={aws.url} AWS_ACCESS_KEY_ID={ACCOUNT_ID}"
                 f" AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={REGION}\n"
                 f"export SUBNET_IDS={','.join(default_subnet_ids(ACCOUNT_ID, REGION))}",
                 flush=True,
             )
-            stop.wait()
+            while not stop.wait(timeout=1 if options.parent else None):
+                if os.getppid() != options.parent:
+                    break
     except (OSError, SystemExit) as fault:  # werkzeug prints why and exits when the port is taken
         print(f"error: cannot serve on {HOST}:{options.port}: {fault}; try --port 0", file=sys.stderr)
         return 1
     return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local_run.aws", description="Serves an emulated AWS.")
+    parser.add_argument("--port", type=int, default=5555, help="0 = a free one (default: %(default)s)")
+    parser.add_argument("--transitions", type=int, default=1, help="describes that show a passing state")
+    parser.add_argument(
+        "--elsewhere",
+        type=services_elsewhere,
+        default=frozenset(),
+        metavar="SERVICES",
+        help=f"of {','.join(SERVED_ELSEWHERE)}: those that another emulator serves",
+    )
+    parser.add_argument("--parent", type=int, metavar="PID", help="ends when this is no longer its parent")
+    parser.add_argument(
+        "--rules", action="store_true", help="print what the model claims about AWS, and exit"
+    )
+    return parser
+
+
+def services_elsewhere(text: str) -> frozenset[str]:
+    """The services of a list like kinesis,s3; raises ArgumentTypeError for any other."""
+    services = frozenset(text.split(","))
+    if unknown := sorted(services - set(SERVED_ELSEWHERE)):
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(map(repr, unknown))} cannot be served elsewhere: {', '.join(SERVED_ELSEWHERE)} can"
+        )
+    return services
 
 
 def default_subnet_ids(account: str, region: str) -> list[str]:
@@ -325,6 +381,9 @@ PATCHES: dict[str, Callable[..., Any]] = {}
 RULES: list[Rule] = [
     Rule("*", "an operation that is not there is NotImplemented, 501: ours, AWS has them all", "inferred"),
     Rule("*", "values outside the service model's enums and bounds are refused", "documented"),
+    Rule("*", "metrics of a function: by FunctionName, and by FunctionName and Resource", "documented"),
+    Rule("*", "metrics of a DMS task: by instance, and by the last part of the task's ARN", "observed"),
+    Rule("*", "streams and buckets that are served elsewhere exist: nobody here can look", "inferred"),
 ]
 LOCK = threading.RLock()  # the server is threaded, moto's stores are not
 GONE = "gone"
@@ -370,26 +429,31 @@ class Life:
     state: str
     coming: str = ""
     polls: int = 0
+    held: bool = False  # describes bring nothing: somebody reports what has come
     then: Callable[[], None] | None = None
     shape: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)  # what AWS knows and does not show
 
     def go(self, state: str, coming: str, then: Callable[[], None] | None = None) -> None:
         self.state, self.coming, self.then = state, coming, then
-        self.polls = CURRENT[0].transitions
+        self.polls, self.held = CURRENT[0].transitions, False
 
     def settle(self, state: str) -> None:
         self.state, self.coming, self.then = state, "", None
+
+    def arrive(self) -> None:
+        """What was coming has come."""
+        then = self.then
+        self.settle(self.coming)
+        if then:
+            then()
 
     def poll(self) -> str:
         """The state that this describe shows."""
         if self.coming and self.polls:
             self.polls -= 1
-        elif self.coming:
-            then = self.then
-            self.settle(self.coming)
-            if then:
-                then()
+        elif self.coming and not self.held:
+            self.arrive()
         return self.state
 
 
@@ -1159,7 +1223,7 @@ def kinesis_failure(call: Call, endpoint: dict[str, Any]) -> str:
     role, stream_arn = (
         endpoint["KinesisSettings"].get(key, "") for key in ("ServiceAccessRoleArn", "StreamArn")
     )
-    if not any(stream.arn == stream_arn for stream in call.backend("kinesis").streams.values()):
+    if not stream_exists(call, stream_arn):
         return f"Test Endpoint failed: the stream {stream_arn} does not exist."
     for action in ("DescribeStream", "PutRecord", "PutRecords"):
         if not role_allows(call.account, role, f"kinesis:{action}", stream_arn):
@@ -1272,7 +1336,7 @@ def create_task(call: Call) -> dict[str, Any]:
         ),
         *("CdcStartPosition", "CdcStopPosition", "TaskData"),
     )
-    task = dms.tasks[arn] = Life("creating", memory={"runs": 0})
+    task = dms.tasks[arn] = Life("creating", memory=never_run())
     task.shape = {key: request[key] for key in kept if key in request} | {
         "ReplicationTaskIdentifier": name,
         "ReplicationTaskArn": arn,
@@ -1330,6 +1394,10 @@ def task_stats(task: Life) -> dict[str, Any]:
     documented("the first run only with start-replication"),
     observed("a later run of a loading task with start-replication is refused; resume or reload"),
     documented("reload-target not for a task of type cdc"),
+    inferred(
+        "start-replication and reload-target count the tables anew and forget reloads that were asked for"
+    ),
+    inferred("with a stand-in for DMS, running is what it reports, and so is stopped or failed"),
 )
 def start_task(call: Call) -> dict[str, Any]:
     dms = dms_of(call.backend())
@@ -1358,9 +1426,12 @@ def start_task(call: Call) -> dict[str, Any]:
 
 
 def begin_run(dms: Dms, task: Life, call: Call) -> None:
-    if not task.memory["runs"] or call.request["StartReplicationTaskType"] == "reload-target":
-        task.memory["reloading"] = {}
-    task.memory |= {"runs": task.memory["runs"] + 1, "started": now()}
+    kind = call.request["StartReplicationTaskType"]
+    if not task.memory["runs"] or kind != "resume-processing":
+        task.memory |= {"reloading": {}, "orders": []}
+        task.memory["reported"] = [row | UNLOADED for row in task.memory["reported"]]
+    task.memory |= {"runs": task.memory["runs"] + 1, "started": now(), "start_type": kind}
+    task.memory["position"] = call.request.get("CdcStartPosition")
     task.shape |= {"ReplicationTaskStartDate": now(), "StopReason": "", "LastFailureMessage": ""}
     for key in ("CdcStartPosition", "CdcStopPosition"):
         if key in call.request:
@@ -1372,6 +1443,7 @@ def begin_run(dms: Dms, task: Life, call: Call) -> None:
         settings["Logging"] |= {"CloudWatchLogGroup": f"dms-tasks-{instance}", "CloudWatchLogStream": stream}
         task.shape["ReplicationTaskSettings"] = json.dumps(settings)
     task.go("starting", "running")
+    task.held = task.memory["attached"]
 
 
 @answers(
@@ -1383,6 +1455,7 @@ def stop_task(call: Call) -> dict[str, Any]:
     if task.state != "running":
         raise wrong_state("Replication task is not running")
     task.go("stopping", "stopped", lambda: task.shape.update(StopReason="Stop Reason NORMAL"))
+    task.held = task.memory["attached"]
     return {"ReplicationTask": shown(task, "Status")}
 
 
@@ -1439,6 +1512,7 @@ def delete_task(call: Call) -> dict[str, Any]:
     "dms.ReloadTables",
     documented("the task must be running; 10 tables at most"),
     inferred("a table that no rule selects: ResourceNotFoundFault"),
+    inferred("with a stand-in for DMS: being reloaded from the call on, until it reports it done"),
 )
 def reload_tables(call: Call) -> dict[str, Any]:
     task = known(dms_of(call.backend()).tasks, call.request["ReplicationTaskArn"], "Replication task")
@@ -1448,10 +1522,12 @@ def reload_tables(call: Call) -> dict[str, Any]:
     if not 0 < len(asked) <= 10:
         raise invalid("Up to 10 tables can be reloaded at once.")
     for name in asked:
-        if name not in selected_tables(task):
+        if name not in known_tables(task):
             raise not_found(f"Table {'.'.join(name)}")
         reload = task.memory["reloading"][name] = Life("Table is being reloaded")
         reload.go("Table is being reloaded", "Table completed")
+        if task.memory["attached"]:
+            order_reload(task, name)
     return {"ReplicationTaskArn": call.request["ReplicationTaskArn"]}
 
 
@@ -1476,16 +1552,24 @@ def selected_tables(task: Life) -> list[tuple[str, str]]:
     ]
 
 
+def known_tables(task: Life) -> list[tuple[str, str]]:
+    if task.memory["attached"]:
+        return [(row["SchemaName"], row["TableName"]) for row in task.memory["reported"]]
+    return selected_tables(task)
+
+
 def table_rows(task: Life) -> list[dict[str, Any]]:
+    if task.memory["attached"]:
+        return [row | {"TableState": reported_state(task, row)} for row in task.memory["reported"]]
     rows = []
     for name in selected_tables(task):
         state = "Table completed" if task.state != "starting" else "Before load"
-        if name in task.memory.get("reloading", {}):
+        if name in task.memory["reloading"]:
             state = task.memory["reloading"][name].state
         row: dict[str, Any] = dict.fromkeys(("Inserts", "Deletes", "Updates", "Ddls", "FullLoadRows"), 0)
         row |= {"SchemaName": name[0], "TableName": name[1], "LastUpdateTime": now()}
         row |= {
-            "FullLoadReloaded": name in task.memory.get("reloading", {}),
+            "FullLoadReloaded": name in task.memory["reloading"],
             "ValidationState": "Not enabled",
         }
         row["TableState"] = "Table error" if name in CURRENT[0].suspended else state
@@ -1506,7 +1590,7 @@ def describe_table_statistics(call: Call) -> dict[str, Any]:
         if each["Name"] not in names:
             raise invalid(f"The filter {each['Name']} is not valid.")
         rows = [row for row in rows if row[names[each["Name"]]] in each["Values"]]
-    for reload in task.memory.get("reloading", {}).values():
+    for reload in task.memory["reloading"].values():
         reload.poll()
     size = call.request.get("MaxRecords") or 100
     start = int(call.request.get("Marker") or 0)
@@ -1516,6 +1600,120 @@ def describe_table_statistics(call: Call) -> dict[str, Any]:
         "TableStatistics": rows[start : start + size],
         **more,
     }
+
+
+# What a stand-in for DMS does with a task (the private channel). Until one attaches, a task comes to its
+# states by describes, like everything here.
+
+COUNTS = ("Inserts", "Deletes", "Updates", "Ddls", "FullLoadRows")
+UNLOADED = dict.fromkeys(COUNTS, 0) | {"TableState": "Before load"}
+
+
+def never_run() -> dict[str, Any]:
+    """What AWS knows of a new task."""
+    return {
+        "runs": 0,
+        "start_type": None,  # of the last run
+        "position": None,  # where that was told to start
+        "attached": False,  # whether a stand-in for DMS reports what the task does
+        "reloading": {},  # {table: its passing state}
+        "orders": [],  # reloads that the stand-in has not reported done
+        "ordered": 0,  # the number of the last of them
+        "reported": [],  # rows of DescribeTableStatistics
+    }
+
+
+def fail(task: Life, message: str) -> None:
+    task.settle("failed")
+    task.shape |= {
+        "LastFailureMessage": message,
+        "StopReason": "Stop Reason FATAL_ERROR Error Level FATAL",
+    }
+
+
+def order_reload(task: Life, name: tuple[str, str]) -> None:
+    """The tables are left to the stand-in: nothing but its report ends the reload."""
+    number = task.memory["ordered"] = task.memory["ordered"] + 1
+    task.memory["orders"] = [*task.memory["orders"], {"number": number, "schema": name[0], "table": name[1]}]
+
+
+def reported_state(task: Life, row: dict[str, Any]) -> str:
+    name = (row["SchemaName"], row["TableName"])
+    if name in CURRENT[0].suspended:
+        return "Table error"
+    is_ordered = any((order["schema"], order["table"]) == name for order in task.memory["orders"])
+    return "Table is being reloaded" if is_ordered else str(row["TableState"])
+
+
+def attached_task(arn: str) -> tuple[Any, Life]:
+    """moto's backend and the task, whose starting and stopping are the stand-in's from now on."""
+    for backend in all_backends("dms"):
+        if task := dms_of(backend).tasks.get(arn):
+            task.memory["attached"] = True
+            task.held = task.held or task.state in ("starting", "stopping")
+            return backend, task
+    raise ChannelError("404 Not Found", f"There is no replication task {arn!r}.")
+
+
+def task_orders(arn: str) -> dict[str, Any]:
+    """What the stand-in is to do: {"status", "run", "start_type", "start_position", "reloads"}."""
+    _, task = attached_task(arn)
+    return {
+        "status": task.state,
+        "run": task.memory["runs"],
+        "start_type": task.memory["start_type"],
+        "start_position": task.memory["position"],
+        "reloads": task.memory["orders"],
+    }
+
+
+def take_task_report(arn: str, report: dict[str, Any]) -> dict[str, Any]:
+    """The orders after the report; one of an older run changes nothing."""
+    backend, task = attached_task(arn)
+    if report.get("run") != task.memory["runs"]:
+        return task_orders(arn)
+    rows = [reported_row(task, row) for row in report["tables"]] if "tables" in report else None
+    take_status(task, report.get("status", task.state), report.get("message"))
+    instance = dms_of(backend).instances[task.shape["ReplicationInstanceArn"]].shape
+    dimensions = {"ReplicationInstanceIdentifier": instance["ReplicationInstanceIdentifier"]}
+    dimensions["ReplicationTaskIdentifier"] = arn.rpartition(":")[2]
+    record_metrics(backend, "AWS/DMS", dimensions, report.get("metrics", {}))
+    if rows is not None:
+        task.memory["reported"] = rows
+    done, left = report.get("reloaded", 0), task.memory["orders"]
+    task.memory["orders"] = [order for order in left if order["number"] > done]
+    return task_orders(arn)
+
+
+def reported_row(task: Life, row: dict[str, Any]) -> dict[str, Any]:
+    members = get_service_model("dms").shape_for("TableStatistics").members
+    plain = {name for name, shape in members.items() if shape.type_name != "timestamp"}
+    if not {"SchemaName", "TableName", "TableState"} <= set(row) <= plain:
+        raise ChannelError(
+            "400 Bad Request",
+            f"A row of table statistics has {sorted(row)}: SchemaName, TableName and TableState are needed,"
+            f" {sorted(plain)} are known.",
+        )
+    is_reloaded = (row["SchemaName"], row["TableName"]) in task.memory["reloading"]
+    fixed = {"ValidationState": "Not enabled", "FullLoadReloaded": is_reloaded, "LastUpdateTime": now()}
+    return UNLOADED | fixed | row
+
+
+def take_status(task: Life, status: str, message: str | None) -> None:
+    """A stand-in runs, has stopped or has failed; it cannot take back a stop that was asked for."""
+    if status not in ("running", "stopped", "failed", task.state):
+        raise ChannelError(
+            "400 Bad Request", f"A task is not reported {status!r}: running, stopped or failed."
+        )
+    if task.state not in ("starting", "running", "stopping") or status == task.state:
+        return
+    if status == "failed":
+        fail(task, message or "")
+    elif status == task.coming:
+        task.arrive()
+    elif status == "stopped":
+        task.settle("stopped")
+        task.shape["StopReason"] = message or "Stop Reason NORMAL"
 
 
 @answers("dms.DescribeAccountAttributes", documented("quotas with their use"))
@@ -1612,6 +1810,12 @@ def stream_of(call: Call) -> Any:
     if not name and not arn:
         raise Fault("ValidationException", "StreamName or StreamARN is needed.")
     return call.backend().describe_stream(arn, name)
+
+
+def stream_exists(call: Call, arn: str) -> bool:
+    """Whether the stream is here, or may be where streams are served."""
+    is_elsewhere = "kinesis" in CURRENT[0].elsewhere
+    return is_elsewhere or any(stream.arn == arn for stream in call.backend("kinesis").streams.values())
 
 
 def stream_life(stream: Any) -> Life:
@@ -1772,7 +1976,17 @@ def next_sequence(stream: Any) -> int:
 
 
 def open_shards(stream: Any) -> list[Any]:
-    return sorted((shard for shard in stream.shards.values() if shard.is_open), key=lambda s: s.starting_hash)
+    """By their ranges of hash keys."""
+    if not hasattr(stream, "open_shards"):
+        opened = (shard for shard in stream.shards.values() if shard.is_open)
+        stream.open_shards = sorted(opened, key=lambda shard: shard.starting_hash)
+    return list(stream.open_shards)
+
+
+def begin_shard(stream: Any, shard: Any) -> None:
+    """An open shard without records: {sequence number: KeptRecord}, and the numbers in their order."""
+    shard.first_sequence, shard.sequences, shard.records = next_sequence(stream), [], {}
+    stream.__dict__.pop("open_shards", None)
 
 
 def open_shard(stream: Any, low: int, high: int, parent: Any = None, adjacent: Any = None) -> None:
@@ -1781,13 +1995,14 @@ def open_shard(stream: Any, low: int, high: int, parent: Any = None, adjacent: A
     number = 1 + max(shard._shard_id for shard in stream.shards.values())
     names = (parent.shard_id if parent else None, adjacent.shard_id if adjacent else None)
     shard: Any = Shard(number, low, high, parent=names[0], adjacent_parent=names[1])
-    shard.first_sequence, shard.sequences = next_sequence(stream), []
     stream.shards[shard.shard_id] = shard
+    begin_shard(stream, shard)
 
 
 def close_shard(stream: Any, shard: Any) -> None:
     shard.is_open = False
     shard.last_sequence = next_sequence(stream)
+    stream.__dict__.pop("open_shards", None)
 
 
 @patches(
@@ -1796,7 +2011,7 @@ def close_shard(stream: Any, shard: Any) -> None:
 def init_shards(original: Any, self: Any, shard_count: int) -> None:
     original(self, shard_count)
     for shard in self.shards.values():
-        shard.first_sequence, shard.sequences = next_sequence(self), []
+        begin_shard(self, shard)
 
 
 @patches(
@@ -1896,18 +2111,50 @@ def update_shard_count_in(original: Any, self: Any, target_shard_count: int) -> 
     self.shard_count = target_shard_count
 
 
+class GivenRecord(msgspec.Struct):
+    """A record as PutRecords has it on the wire, where the data are base64."""
+
+    Data: bytes
+    PartitionKey: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    ExplicitHashKey: Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9]\d{0,38})$")] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.Data) + len(self.PartitionKey.encode())
+
+
+class KeptRecord(msgspec.Struct):
+    """A record of a shard, by moto's names; on the wire by those of GetRecords."""
+
+    sequence_number: str = msgspec.field(name="SequenceNumber")
+    created_at: float = msgspec.field(name="ApproximateArrivalTimestamp")  # to the millisecond
+    data: bytes = msgspec.field(name="Data")
+    partition_key: str = msgspec.field(name="PartitionKey")
+
+    def to_json(self) -> dict[str, Any]:
+        """As moto's serializers take it."""
+        return {
+            "SequenceNumber": self.sequence_number,
+            "ApproximateArrivalTimestamp": datetime.fromtimestamp(self.created_at, UTC),
+            "Data": self.data,
+            "PartitionKey": self.partition_key,
+        }
+
+
 @patches("moto.kinesis.models.Stream.get_shard_for_key", documented("only an open shard takes records"))
-def shard_for_key(original: Any, self: Any, partition_key: str, explicit_hash_key: str) -> Any:
+def shard_for_key(original: Any, self: Any, partition_key: str, explicit_hash_key: str | None) -> Any:
     import hashlib
 
     if not 1 <= len(partition_key or "") <= 256:
         raise Fault("ValidationException", "PartitionKey must have between 1 and 256 characters.")
-    digest = hashlib.md5(partition_key.encode(), usedforsecurity=False).hexdigest()
-    key = int(explicit_hash_key) if explicit_hash_key else int(digest, 16)
-    for shard in self.shards.values():
-        if shard.is_open and shard.starting_hash <= key <= shard.ending_hash:
-            return shard
-    raise Fault("InvalidArgumentException", f"ExplicitHashKey {explicit_hash_key} is not a hash key.")
+    if explicit_hash_key:
+        key = int(explicit_hash_key)
+    else:
+        key = int.from_bytes(hashlib.md5(partition_key.encode(), usedforsecurity=False).digest())
+    if not 0 <= key < HASH_KEYS:
+        raise Fault("InvalidArgumentException", f"ExplicitHashKey {explicit_hash_key} is not a hash key.")
+    shards = open_shards(self)
+    return shards[bisect.bisect_right(shards, key, key=lambda shard: shard.starting_hash) - 1]
 
 
 @patches(
@@ -1917,24 +2164,50 @@ def shard_for_key(original: Any, self: Any, partition_key: str, explicit_hash_ke
 def put_record_in(
     original: Any, self: Any, partition_key: str, explicit_hash_key: str, data: str
 ) -> tuple[str, str]:
-    from moto.kinesis.models import Record
-
+    record = GivenRecord(base64.b64decode(data), partition_key, explicit_hash_key)
     shard = self.get_shard_for_key(partition_key, explicit_hash_key)
-    sequence = next_sequence(self)
-    shard.records[sequence] = Record(partition_key, data, sequence, explicit_hash_key)
+    return keep_record(self, shard, record, time.time()), shard.shard_id
+
+
+def keep_record(stream: Any, shard: Any, record: GivenRecord, now_seconds: float) -> str:
+    """The sequence number under which the shard has it; what has outlived its retention may go."""
+    sequence, arrival = next_sequence(stream), round(now_seconds, 3)
+    if shard.sequences:
+        arrival = max(arrival, shard.records[shard.sequences[-1]].created_at)
+    kept = KeptRecord(str(sequence), arrival, record.Data, record.PartitionKey)
+    shard.records[sequence] = kept
     shard.sequences.append(sequence)
-    return str(sequence), shard.shard_id
+    horizon = arrival - stream.retention_period_hours * 3600
+    if shard.records[shard.sequences[0]].created_at < horizon - RETENTION_CHECK_SECONDS:
+        outlived = arrived_before(shard, horizon)
+        for gone in shard.sequences[:outlived]:
+            del shard.records[gone]
+        del shard.sequences[:outlived]
+    return kept.sequence_number
 
 
-def check_sizes(stream: Any, records: list[dict[str, Any]]) -> None:
+def arrived_before(shard: Any, seconds: float) -> int:
+    """How many of the shard's records."""
+    return bisect.bisect_left(
+        shard.sequences, seconds, key=lambda sequence: float(shard.records[sequence].created_at)
+    )
+
+
+def check_sizes(stream: Any, records: list[GivenRecord]) -> None:
     most = getattr(stream, "max_record_kib", 1024) * 1024
     for index, record in enumerate(records, 1):
-        if len(record["Data"]) + len(record["PartitionKey"].encode()) > most:
+        if record.size_bytes > most:
             raise Fault(
                 "ValidationException",
                 f"1 validation error detected: Value at 'records.{index}.member.data' failed to satisfy"
                 f" constraint: Member must have length less than or equal to {most}",
             )
+    if sum(record.size_bytes for record in records) > PUT_RECORDS_BYTES:
+        raise Fault("InvalidArgumentException", f"Records size exceeds {PUT_RECORDS_BYTES // 2**20} MB limit")
+
+
+def given_record(request: dict[str, Any]) -> GivenRecord:
+    return GivenRecord(request["Data"], request["PartitionKey"], request.get("ExplicitHashKey"))
 
 
 @answers(
@@ -1943,18 +2216,69 @@ def check_sizes(stream: Any, records: list[dict[str, Any]]) -> None:
     inferred("a stream in CREATING is not found"),
 )
 def put_record(call: Call) -> Any:
-    check_sizes(readable_stream(call), [call.request])
+    check_sizes(readable_stream(call), [given_record(call.request)])
     return call.moto()
 
 
 @answers(
     "kinesis.PutRecords",
-    documented("500 records, 1 MiB each unless the stream says more"),
+    documented("500 records, 10 MiB in all, 1 MiB each unless the stream says more"),
+    documented("a record that fails has an ErrorCode and an ErrorMessage; those after it are still taken"),
     inferred("a stream in CREATING is not found"),
 )
 def put_records(call: Call) -> Any:
-    check_sizes(readable_stream(call), call.request["Records"])
-    return call.moto()
+    stream, requested = readable_stream(call), call.request["Records"]
+    records = [given_record(record) for record in requested]
+    check_sizes(stream, records)
+    hook = CURRENT[0].put_failures
+    failures = hook(requested) if hook else {}
+    if isinstance(failures, str):
+        raise Fault(failures, f"{failures} for stream {stream.stream_name} under account {call.account}.")
+    if isinstance(failures, set):
+        failures = dict.fromkeys(failures, THROTTLED)
+    return take_records(call.backend(), stream, records, failures)
+
+
+def take_records(
+    backend: Any, stream: Any, records: list[GivenRecord], failures: dict[int, str]
+) -> dict[str, Any]:
+    """The answer to PutRecords: {place: error code} are not taken."""
+    entries, taken_bytes, now_seconds = [], 0, time.time()
+    shards = [stream.get_shard_for_key(each.PartitionKey, each.ExplicitHashKey) for each in records]
+    for place, (shard, record) in enumerate(zip(shards, records, strict=True)):
+        if code := failures.get(place):
+            entries.append({"ErrorCode": code, "ErrorMessage": failure_text(code, backend, stream, shard)})
+            continue
+        sequence = keep_record(stream, shard, record, now_seconds)
+        entries.append({"SequenceNumber": sequence, "ShardId": shard.shard_id})
+        taken_bytes += record.size_bytes
+    taken = len(records) - len(failures)
+    backend._send_stream_metrics(stream.stream_name, incoming_bytes=taken_bytes, incoming_records=taken)
+    return {"FailedRecordCount": len(failures), "Records": entries}
+
+
+@patches(
+    "moto.kinesis.models.KinesisBackend._send_stream_metrics",
+    documented("IncomingRecords and IncomingBytes of a stream come once a minute"),
+    inferred("one value, the sum (moto: a value a call, and keeps them all)"),
+)
+def stream_metrics(
+    original: Any, self: Any, stream_name: str, incoming_bytes: int, incoming_records: int
+) -> None:
+    minute, newest = now().replace(second=0, microsecond=0), self.__dict__.setdefault("newest_metrics", {})
+    if stream_name not in newest or newest[stream_name][0].timestamp < minute:
+        original(self, stream_name, incoming_bytes, incoming_records)
+        newest[stream_name] = backend_of("cloudwatch", self.account_id, self.region_name).metric_data[-2:]
+        return
+    for datum, value in zip(newest[stream_name], (incoming_bytes, incoming_records), strict=True):
+        datum.value += value
+
+
+def failure_text(code: str, backend: Any, stream: Any, shard: Any) -> str:
+    if code != THROTTLED:
+        return "Internal service failure."
+    where = f"shard {shard.shard_id} in stream {stream.stream_name} under account {backend.account_id}"
+    return f"Rate exceeded for {where}."
 
 
 @answers(
@@ -1986,7 +2310,20 @@ def list_shards(call: Call) -> dict[str, Any]:
 
 def iterator(stream: Any, shard: Any, position: int) -> str:
     """Opaque to clients: the records after `position`. Without line breaks, whatever its length."""
-    return base64.urlsafe_b64encode(json.dumps([stream.arn, shard.shard_id, position]).encode()).decode()
+    place = (stream.arn, shard.shard_id, str(position))
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+PLACE = msgspec.json.Decoder(tuple[str, str, str])
+
+
+def place_of(shard_iterator: str) -> tuple[str, str, int]:
+    """ARN, shard and position of an iterator; raises a Fault for one that is not ours."""
+    try:
+        arn, shard_id, position = PLACE.decode(base64.urlsafe_b64decode(shard_iterator))
+        return arn, shard_id, int(position)
+    except ValueError as error:  # msgspec's are of that kind
+        raise Fault("InvalidArgumentException", "Invalid ShardIterator.") from error
 
 
 @answers(
@@ -2009,10 +2346,8 @@ def get_shard_iterator(call: Call) -> dict[str, Any]:
     if kind == "LATEST":
         position = shard.sequences[-1] if shard.sequences else position
     elif kind == "AT_TIMESTAMP":
-        since = call.request["Timestamp"]
-        position = max(
-            (s for s, r in shard.records.items() if r.created_at_datetime < since), default=position
-        )
+        earlier = arrived_before(shard, call.request["Timestamp"].replace(tzinfo=UTC).timestamp())
+        position = shard.sequences[earlier - 1] if earlier else position
     elif needed:
         position = int(call.request["StartingSequenceNumber"]) - (kind == "AT_SEQUENCE_NUMBER")
     return {"ShardIterator": iterator(stream, shard, position)}
@@ -2025,29 +2360,26 @@ def get_shard_iterator(call: Call) -> dict[str, Any]:
     inferred("that comes with the last records, not a call later"),
 )
 def get_records(call: Call) -> dict[str, Any]:
-    try:
-        arn, shard_id, position = json.loads(base64.urlsafe_b64decode(call.request["ShardIterator"]))
-    except ValueError as error:
-        raise Fault("InvalidArgumentException", "Invalid ShardIterator.") from error
+    arn, shard_id, position = place_of(call.request["ShardIterator"])
     stream = readable_stream(call, arn)
-    shard = stream.shards[shard_id]
+    answer = read_records(stream, stream.shards[shard_id], position, call.request.get("Limit", 10000))
+    return answer | {"Records": [record.to_json() for record in answer["Records"]]}
+
+
+def read_records(stream: Any, shard: Any, position: int, limit: int) -> dict[str, Any]:
+    """The answer to GetRecords."""
     start = bisect.bisect_right(shard.sequences, position)
-    records: list[Any] = []
-    room = GET_RECORDS_BYTES
-    for sequence in shard.sequences[start : start + call.request.get("Limit", 10000)]:
-        record = shard.records[sequence]
-        room -= len(record.data) * 3 // 4
-        if records and room < 0:
-            break
-        records.append(record)
+    records = [shard.records[sequence] for sequence in shard.sequences[start : start + limit]]
+    ends = itertools.accumulate(len(record.data) for record in records)
+    records = records[: max(1, sum(1 for end in ends if end <= GET_RECORDS_BYTES))]
+    answer: dict[str, Any] = {"Records": records, "MillisBehindLatest": 0}
     end = start + len(records)
-    answer: dict[str, Any] = {"Records": [record.to_json() for record in records], "MillisBehindLatest": 0}
-    if end < len(shard.sequences) and records:
+    if records and end < len(shard.sequences):
         tip = shard.records[shard.sequences[-1]].created_at
-        answer["MillisBehindLatest"] = int((tip - records[-1].created_at) * 1000)
+        answer["MillisBehindLatest"] = round((tip - records[-1].created_at) * 1000)
     if not shard.is_open and end == len(shard.sequences):
         return answer | {"ChildShards": child_shards(stream, shard)}
-    last = records[-1].sequence_number if records else position
+    last = shard.sequences[end - 1] if records else position
     return answer | {"NextShardIterator": iterator(stream, shard, last)}
 
 
@@ -2160,8 +2492,14 @@ def create_function(call: Call) -> Any:
         raise invalid(
             "Runtime and Handler are mandatory parameters for functions created with deployment packages."
         )
+    check_code(call.request.get("Code", {}))
     lambda_role(call, call.request["Role"])
     return call.moto()
+
+
+def check_code(code: dict[str, Any]) -> None:
+    if code.get("S3Bucket") and "s3" in CURRENT[0].elsewhere:
+        raise NotModelledError(f"code from S3 while {SERVED_ELSEWHERE['s3']} serves it: use ZipFile")
 
 
 def settled_function(call: Call) -> Any:
@@ -2190,6 +2528,7 @@ def begin_update(call: Call) -> Any:
     observed("while Pending or InProgress: ResourceConflictException; InProgress, then Successful"),
 )
 def update_function_code(call: Call) -> Any:
+    check_code(call.request)
     if call.request.get("DryRun"):
         return call.moto()
     return begin_update(call)
@@ -2229,12 +2568,13 @@ def get_function(call: Call) -> Any:
     return json.dumps(answer)
 
 
-def code_of(path: str) -> bytes | None:
-    """The zip behind Code.Location, or None."""
-    account, region, name, version = path.removesuffix(".zip").split("/")
-    with contextlib.suppress(Exception):
+def code_of(path: str) -> bytes:
+    """The zip behind Code.Location; raises ChannelError when there is none."""
+    try:
+        account, region, name, version = path.removesuffix(".zip").split("/")
         return bytes(backend_of("lambda", account, region).get_function(name, version).code_bytes)
-    return None
+    except Exception as error:  # moto's own of many kinds
+        raise ChannelError("404 Not Found", f"There is no code of a function at {path!r}.") from error
 
 
 @answers(
@@ -2278,7 +2618,7 @@ def mapping_configuration(original: Any, self: Any) -> dict[str, Any]:
     configuration: dict[str, Any] = original(self)
     if not hasattr(self, "life"):
         return configuration
-    defaults = {
+    defaults: dict[str, Any] = {
         "MaximumBatchingWindowInSeconds": 0,
         "ParallelizationFactor": 1,
         "MaximumRecordAgeInSeconds": -1,
@@ -2287,7 +2627,7 @@ def mapping_configuration(original: Any, self: Any) -> dict[str, Any]:
         "TumblingWindowInSeconds": 0,
         "FunctionResponseTypes": [],
         "DestinationConfig": {"OnFailure": {}},
-        "LastProcessingResult": NO_RECORDS_PROCESSED,
+        "LastProcessingResult": getattr(self, "last_result", NO_RECORDS_PROCESSED),
     }
     if self.starting_position_timestamp:
         configuration["StartingPositionTimestamp"] = self.starting_position_timestamp
@@ -2303,7 +2643,7 @@ def check_mapping(call: Call, arn: str) -> None:
         raise invalid("StartingPosition is needed for a stream.")
     if (request["StartingPosition"] == "AT_TIMESTAMP") != ("StartingPositionTimestamp" in request):
         raise invalid("StartingPositionTimestamp goes with AT_TIMESTAMP.")
-    if not any(stream.arn == stream_arn for stream in call.backend("kinesis").streams.values()):
+    if not stream_exists(call, stream_arn):
         raise invalid(f"Stream not found: {stream_arn}")
     for mapping in call.backend()._event_source_mappings.values():
         if (mapping.event_source_arn, mapping.function_arn) == (stream_arn, arn):
@@ -2334,6 +2674,37 @@ def check_destination(call: Call, role: str) -> None:
         raise invalid("The provided execution role does not have permissions to call PutObject on S3")
 
 
+@patches(
+    "moto.awslambda.models.LambdaBackend.create_event_source_mapping",
+    documented("a stream does not call its mappings (moto: it calls the function within a put)"),
+)
+def create_mapping_in(original: Any, self: Any, spec: dict[str, Any]) -> Any:
+    from moto.awslambda import models
+
+    if ":kinesis:" not in spec.get("EventSourceArn", ""):
+        return original(self, spec)
+    function = self.get_function(spec["FunctionName"])
+    spec |= {"RegionName": self.region_name, "AccountId": self.account_id}
+    new_mapping: Any = models.EventSourceMapping
+    mapping = new_mapping(spec | {"FunctionArn": function.function_arn})
+    self._event_source_mappings[mapping.uuid] = mapping
+    return mapping
+
+
+def take_mapping_report(uuid: str, report: dict[str, Any]) -> dict[str, Any]:
+    """What a stand-in for Lambda's poller says of its work: LastProcessingResult, metrics of the function."""
+    for backend in all_backends("lambda"):
+        if mapping := backend._event_source_mappings.get(uuid):
+            if "LastProcessingResult" in report:
+                mapping.last_result = report["LastProcessingResult"]
+            name = mapping.function_arn.split(":function:")[1]
+            function = {"FunctionName": name.partition(":")[0]}
+            for dimensions in (function, function | {"Resource": name}):
+                record_metrics(backend, "AWS/Lambda", dimensions, report.get("metrics", {}))
+            return {}
+    raise ChannelError("404 Not Found", f"There is no event source mapping {uuid!r}.")
+
+
 @answers(
     "lambda.CreateEventSourceMapping",
     observed(
@@ -2356,8 +2727,6 @@ def create_mapping(call: Call) -> Any:
     check_mapping(call, arn)
     status, headers, body = call.moto()
     mapping = call.backend().get_event_source_mapping(json.loads(body)["UUID"])
-    for stream in call.backend("kinesis").streams.values():
-        stream.lambda_event_source_mappings.clear()
     mapping.function_arn = arn
     mapping.life = Life("Enabled")
     mapping.life.go("Creating", "Enabled" if mapping.enabled else "Disabled")
@@ -2823,14 +3192,11 @@ SSE_S3 = {
 def bucket_permission(original: Any, self: Any, action: str, resource: str) -> Any:
     if self.policy is None:
         return original(self, action, resource)
-    stored = self.policy
-    document = json.loads(stored)
+    document = json.loads(self.policy)
     document["Statement"] = [each for each in statements(document) if not spares_callers(each)]
-    try:
-        self.policy = json.dumps(document).encode()
-        return original(self, action, resource)
-    finally:
-        self.policy = stored
+    bucket = copy.copy(self)  # other threads go on seeing the whole policy
+    bucket.policy = json.dumps(document).encode()
+    return original(bucket, action, resource)
 
 
 def spares_callers(statement: dict[str, Any]) -> bool:
@@ -2864,6 +3230,15 @@ def put_bucket(original: Any, self: Any, request: Any, bucket_name: str, queryst
         if given:
             self.backend.put_bucket_tagging(bucket_name, given)
     return answer
+
+
+@patches(
+    "moto.s3.responses.S3Response.put_object",
+    documented("of conditional writes of one key at the same time, one succeeds: the others get 412"),
+)
+def put_object(original: Any, self: Any) -> Any:
+    with LOCK:  # between moto's look and its put, another thread could put
+        return original(self)
 
 
 @patches(
@@ -3203,6 +3578,20 @@ def metric_data(
     return [result for result, query in zip(results, queries, strict=True) if query.get("ReturnData", True)]
 
 
+def record_metrics(backend: Any, namespace: str, dimensions: dict[str, str], metrics: dict[str, Any]) -> None:
+    """Values of now, as AWS's services put them: {"Errors": 0, "Duration": [87.0, 91.5]}; null is none."""
+    found = []
+    for name, given in metrics.items():
+        values = given if isinstance(given, list) else [] if given is None else [given]
+        if not all(isinstance(value, (int, float)) for value in values):
+            raise ChannelError(
+                "400 Bad Request", f"The metric {name!r} is a number or several, not {given!r}."
+            )
+        pairs = [{"Name": key, "Value": value} for key, value in dimensions.items()]
+        found += [{"MetricName": name, "Dimensions": pairs, "Value": value} for value in values]
+    backend_of("cloudwatch", backend.account_id, backend.region_name).put_metric_data(namespace, found)
+
+
 def values_by_period(
     metrics: list[Any], wanted: dict[str, Any], start_time: datetime, end_time: datetime
 ) -> dict[datetime, list[float]]:
@@ -3327,22 +3716,27 @@ def satisfies(found: Any, operator: str, wanted: str, *, is_text: bool) -> bool:
 
 
 class Application:
-    """moto's WSGI application; in front of it the code of functions, behind it errors a client can read."""
+    """moto's WSGI application; before it the private channel and the answers without moto, after it errors
+    that a client can read."""
 
     def __init__(self) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.moto: Any = DomainDispatcherApplication(create_backend_app)
+        # a fourth of what a PutObject costs: it looks at each folder of moto to tell a service from its host
+        vars(self.moto)["get_backend_for_host"] = functools.cache(self.moto.get_backend_for_host)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        path = environ.get("PATH_INFO", "")
-        if path.startswith(CODE_PATH):
-            code = code_of(path.removeprefix(CODE_PATH))
-            status = "200 OK" if code is not None else "404 Not Found"
-            start_response(
-                status, [("Content-Type", "application/zip"), ("Content-Length", str(len(code or b"")))]
-            )
-            return [code or b""]
+        path, service = environ.get("PATH_INFO", ""), signed_service(environ)
+        if path.startswith(PRIVATE_PATH):
+            return answer_private(environ, start_response)
+        if service in CURRENT[0].elsewhere:
+            where = f"is not there: {service} is served elsewhere, set {SERVED_ELSEWHERE[service]};"
+            return answer_error(environ, start_response, where)
+        if quick := quick_answer(environ):
+            kind, length = ("Content-Type", AMAZON_JSON), ("Content-Length", str(len(quick)))
+            start_response("200 OK", [kind, length, ("x-amzn-RequestId", str(uuid.uuid4()))])
+            return [quick]
         keep_action(environ)
         started: list[tuple[str, list[tuple[str, str]]]] = []
 
@@ -3359,12 +3753,136 @@ class Application:
             return answer_error(environ, start_response, "is not there")
         except Exception as error:
             return answer_error(environ, start_response, f"fails with {error!r}")
-        if status.startswith("404") and signed_service(environ) == "lambda" and not body.startswith(b"{"):
+        if status.startswith("404") and service == "lambda" and not body.startswith(b"{"):
             return answer_error(
                 environ, start_response, "is not there"
             )  # a path that moto's Lambda has no route for
         start_response(status, headers)
         return [body]
+
+
+# The two calls that carry every record, without moto's dispatch and serialization. They answer only what is
+# in order: a request that they do not understand or would refuse goes the whole way, and is refused there.
+
+
+class PutRecordsRequest(msgspec.Struct):
+    Records: Annotated[list[GivenRecord], msgspec.Meta(min_length=1, max_length=500)]
+    StreamName: str | None = None
+    StreamARN: str | None = None
+
+
+class GetRecordsRequest(msgspec.Struct):
+    ShardIterator: str
+    Limit: Annotated[int, msgspec.Meta(ge=1, le=10000)] = 10000
+
+
+def quick_answer(environ: dict[str, Any]) -> bytes | None:
+    """The body of the answer, or None: then moto and our rules answer, to the same request."""
+    quick = QUICK.get(environ.get("HTTP_X_AMZ_TARGET", ""))
+    scope = re.search(r"Credential=([^/]+)/\d+/([^/]+)/kinesis/", environ.get("HTTP_AUTHORIZATION", ""))
+    if not quick or not scope or environ.get("CONTENT_TYPE") != AMAZON_JSON:
+        return None
+    if "MOTO_ACCOUNT_ID" in os.environ or "HTTP_X_MOTO_ACCOUNT_ID" in environ:
+        return None
+    from moto.iam.models import get_account_id_from
+
+    body = environ["wsgi.input"].getvalue()
+    with LOCK, contextlib.suppress(msgspec.MsgspecError, ServiceException):
+        return quick(backend_of("kinesis", get_account_id_from(scope[1]), scope[2]), body)
+    return None
+
+
+def quick_put_records(backend: Any, body: bytes) -> bytes | None:
+    request = msgspec.json.decode(body, type=PutRecordsRequest)
+    name = request.StreamName or (request.StreamARN or "").rpartition("/")[2]
+    stream = backend.streams.get(name)
+    if stream is None or stream.status == "CREATING" or request.StreamARN not in (None, stream.arn):
+        return None
+    if CURRENT[0].put_failures:
+        return None
+    check_sizes(stream, request.Records)
+    return msgspec.json.encode(take_records(backend, stream, request.Records, {}))
+
+
+def quick_get_records(backend: Any, body: bytes) -> bytes | None:
+    request = msgspec.json.decode(body, type=GetRecordsRequest)
+    arn, shard_id, position = place_of(request.ShardIterator)
+    stream = backend.streams.get(arn.rpartition("/")[2])
+    if stream is None or stream.status == "CREATING" or stream.arn != arn or shard_id not in stream.shards:
+        return None
+    return msgspec.json.encode(read_records(stream, stream.shards[shard_id], position, request.Limit))
+
+
+QUICK = {
+    "Kinesis_20131202.PutRecords": quick_put_records,
+    "Kinesis_20131202.GetRecords": quick_get_records,
+}
+
+
+class ChannelError(Exception):
+    """An error of the private channel: the HTTP status, why."""
+
+
+def answer_private(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """The code of a function, or JSON of the private channel; {"message": why} for a request it refuses."""
+    path, kind = environ["PATH_INFO"], "application/json"
+    try:
+        if path.startswith(CODE_PATH):
+            body, kind = code_of(path.removeprefix(CODE_PATH)), "application/zip"
+        else:
+            body = json.dumps(private_answer(environ)).encode()
+        status = "200 OK"
+    except ChannelError as error:
+        status, message = error.args
+        body = json.dumps({"message": message}).encode()
+    start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def private_answer(environ: dict[str, Any]) -> dict[str, Any]:
+    """Raises ChannelError for a path, method or body that is none of the channel's."""
+    asked = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO'].removeprefix(PRIVATE_PATH)}"
+    named = {key: values[0] for key, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
+    sent = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    try:
+        body = json.loads(sent or b"{}")
+        if not isinstance(body, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise ChannelError(
+            "400 Bad Request", f"The body of {asked} is not a JSON object: {error}."
+        ) from error
+    with LOCK:
+        match asked:
+            case "GET task":
+                return task_orders(named.get("arn", ""))
+            case "POST task":
+                return take_task_report(named.get("arn", ""), body)
+            case "POST mapping":
+                return take_mapping_report(named.get("uuid", ""), body)
+            case "POST faults":
+                return take_faults(body)
+    raise ChannelError("404 Not Found", f"{asked!r} is none of the private channel of the emulated AWS.")
+
+
+class PutRecordsFaults(msgspec.Struct, forbid_unknown_fields=True):
+    every: Annotated[int, msgspec.Meta(ge=1)]
+    code: str = THROTTLED
+
+
+class Faults(msgspec.Struct, forbid_unknown_fields=True):
+    put_records: PutRecordsFaults | None = None
+
+
+def take_faults(body: dict[str, Any]) -> dict[str, Any]:
+    """Sets which records of PutRecords fail, for a test in another process; {} ends it."""
+    try:
+        wanted = msgspec.convert(body, Faults).put_records
+    except msgspec.ValidationError as error:
+        form = f'{{}} or {{"put_records": {{"every": 7, "code": "{THROTTLED}"}}}}'
+        raise ChannelError("400 Bad Request", f"Faults are {form}: {error}.") from error
+    CURRENT[0].put_failures = EveryRecord(wanted.every, wanted.code) if wanted else None
+    return {}
 
 
 def signed_service(environ: dict[str, Any]) -> str:
@@ -3421,14 +3939,79 @@ def answer_error(environ: dict[str, Any], start_response: Any, why: str) -> list
     return [encoded]
 
 
-def quiet_handler() -> Any:
+def server_class() -> Any:
+    from werkzeug.serving import ThreadedWSGIServer
+
+    class Server(ThreadedWSGIServer):
+        """A thread for each connection, which lasts as long as the client keeps it, but not after this."""
+
+        def __init__(self, *arguments: Any) -> None:
+            self.connections: dict[socket.socket, threading.Thread] = {}
+            super().__init__(*arguments)
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            served = functools.partial(self.process_request_thread, request, client_address)
+            self.connections[request] = threading.Thread(target=served, daemon=True)
+            self.connections[request].start()
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                self.connections.pop(request, None)
+
+        def end_connections(self) -> None:
+            """No client is answered any more, though it may have kept its connection."""
+            for connection, thread in list(self.connections.items()):
+                with contextlib.suppress(OSError):  # the client was quicker
+                    connection.shutdown(socket.SHUT_RDWR)
+                thread.join(timeout=5)
+
+    return Server
+
+
+def handler_class() -> Any:
     from moto.moto_server.werkzeug_app import MotoRequestHandler
 
-    class Quiet(MotoRequestHandler):
-        def log(self, *_: Any) -> None:
+    class Handler(MotoRequestHandler):
+        """Answers one request after the other on a connection: a new one costs more than many a call."""
+
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body leave together
+        disable_nagle_algorithm = True
+
+        def handle_expect_100(self) -> bool:
+            super().handle_expect_100()
+            self.wfile.flush()
+            return True
+
+        def run_wsgi(self) -> None:
+            environ = self.environ = self.make_environ()
+            length = -1 if environ.get("wsgi.input_terminated") else int(self.headers["Content-Length"] or 0)
+            # to its end, whatever the application wants of it: what is left would be the next request
+            environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
+            application: Any = self.server.app
+            (body,) = application(environ, self.begin_response)
+            if "content-length" not in self.sent and self.command != "HEAD":
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def begin_response(self, status: str, headers: list[tuple[str, str]], _: Any = None) -> None:
+            code, _, reason = status.partition(" ")
+            self.send_response(int(code), reason)
+            self.sent = {name.lower() for name, _ in headers}
+            for name, value in headers:
+                self.send_header(name, value)
+
+        def log_request(self, *_: Any) -> None:
             """A line a request would bury what the user's own program prints."""
 
-    return Quiet
+        def log(self, *_: Any) -> None:
+            """As log_request."""
+
+    return Handler
 
 
 if __name__ == "__main__":

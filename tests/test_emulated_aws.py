@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
 
 import boto3
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
@@ -269,7 +275,8 @@ lambda.GetEventSourceMapping lambda.GetFunction lambda.GetFunctionConfiguration 
 lambda.ListEventSourceMappings lambda.PublishVersion lambda.UpdateEventSourceMapping
 lambda.UpdateFunctionCode lambda.UpdateFunctionConfiguration
 logs.DeleteLogGroup logs.DeleteMetricFilter logs.PutMetricFilter
-moto.awslambda.models.EventSourceMapping.get_configuration moto.awslambda.models.LambdaFunction.__init__
+moto.awslambda.models.EventSourceMapping.get_configuration
+moto.awslambda.models.LambdaBackend.create_event_source_mapping moto.awslambda.models.LambdaFunction.__init__
 moto.awslambda.models.LambdaFunction.get_configuration
 moto.awslambda.models.LambdaFunction.update_configuration
 moto.awslambda.models.LambdaFunction.update_function_code
@@ -285,6 +292,7 @@ moto.dms.models.DatabaseMigrationServiceBackend.untag_resource
 moto.ec2.models.amis.AmiBackend._load_amis moto.ec2.models.vpcs.VPCBackend.create_default_vpc
 moto.ec2.models.vpcs.VPCBackend.delete_vpc_endpoints moto.ec2.models.vpcs.VPCEndPoint.__init__
 moto.iam.models.IAMBackend._init_aws_policies
+moto.kinesis.models.KinesisBackend._send_stream_metrics
 moto.kinesis.models.Shard.to_json moto.kinesis.models.Stream.get_shard_for_key
 moto.kinesis.models.Stream.init_shards moto.kinesis.models.Stream.merge_shards
 moto.kinesis.models.Stream.put_record moto.kinesis.models.Stream.split_shard
@@ -295,6 +303,7 @@ moto.rds.models.MasterUserSecret._generate_secret_string moto.rds.models.RDSBack
 moto.s3.models.FakeBucket.__init__ moto.s3.models.FakeBucket.get_permission
 moto.s3.models.S3Backend.delete_bucket_encryption
 moto.s3.responses.S3Response._bucket_response_put moto.s3.responses.S3Response.get_bucket_notification
+moto.s3.responses.S3Response.put_object
 rds.CreateDBInstance rds.CreateDBParameterGroup rds.CreateDBSubnetGroup rds.DeleteDBInstance
 rds.DeleteDBParameterGroup rds.DeleteDBSubnetGroup rds.DescribeDBInstances rds.DescribeDBParameters
 rds.DescribeOrderableDBInstanceOptions rds.ModifyDBInstance rds.ModifyDBParameterGroup rds.ModifyDBSubnetGroup
@@ -1123,6 +1132,204 @@ def test_reading_goes_on_from_the_next_iterator(aws: EmulatedAws) -> None:
     assert (len(rest["Records"]), len(last["Records"])) == (3, 1)
 
 
+# Resharding under fire: writers that never pause, and a reader that follows as Lambda's poller does
+
+
+class Writer(threading.Thread):
+    """Puts numbers of its own under four keys until it is told to stop, and keeps what was acknowledged."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number, self.ended = number, threading.Event()
+        self.calls = 0
+        self.acknowledged: list[tuple[str, int, str, int]] = []  # shard, sequence number, key, number
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            numbers = range(self.calls * 20, self.calls * 20 + 20)
+            keys = [f"{self.number}-{number % 4}" for number in numbers]
+            records = [
+                {"Data": b"%d" % number, "PartitionKey": key}
+                for number, key in zip(numbers, keys, strict=True)
+            ]
+            answer = client("kinesis").put_records(StreamName="orders", Records=records)["Records"]
+            self.acknowledged += [
+                (each["ShardId"], int(each["SequenceNumber"]), key, number)
+                for each, key, number in zip(answer, keys, numbers, strict=True)
+            ]
+            self.calls += 1
+
+
+class Reader(threading.Thread):
+    """Reads each shard to its end, and a child when all its parents have ended, until nothing more comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writing = True
+        self.read: list[tuple[str, int, str, int]] = []
+        self.ended: dict[str, list[str]] = {}  # {a shard: its children}
+
+    def run(self) -> None:
+        iterators = {"shardId-000000000000": start_of("shardId-000000000000")}
+        quiet = False
+        while not quiet:
+            quiet = not self.writing  # asked before the reading: what is put later is no matter
+            for shard, iterator in list(iterators.items()):
+                answer = client("kinesis").get_records(ShardIterator=iterator, Limit=50)
+                self.take(shard, answer["Records"])
+                quiet = quiet and not answer["Records"] and "NextShardIterator" in answer
+                iterators[shard] = answer.get("NextShardIterator", "")
+                if not iterators[shard]:
+                    del iterators[shard]
+                    self.end(shard, answer["ChildShards"], iterators)
+
+    def take(self, shard: str, records: list[dict[str, Any]]) -> None:
+        self.read += [(shard, int(r["SequenceNumber"]), r["PartitionKey"], int(r["Data"])) for r in records]
+
+    def end(self, shard: str, children: list[dict[str, Any]], iterators: dict[str, str]) -> None:
+        self.ended[shard] = [child["ShardId"] for child in children]
+        for child in children:
+            if set(child["ParentShards"]) <= set(self.ended):
+                iterators[child["ShardId"]] = start_of(child["ShardId"])
+
+
+def start_of(shard: str) -> str:
+    start: str = client("kinesis").get_shard_iterator(
+        StreamARN=STREAM_ARN, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    return start
+
+
+def reshard_often(writers: list[Writer]) -> None:
+    """1 shard, 2 by count, 3 by a split, 2 by a merge, 1 by count; all writers go on all the while."""
+    kinesis, middle = client("kinesis"), str(2**126)
+    count = partial(kinesis.update_shard_count, StreamName="orders", ScalingType="UNIFORM_SCALING")
+    upper, lower = "shardId-000000000002", "shardId-000000000004"
+    for change in (
+        partial(count, TargetShardCount=2),
+        partial(
+            kinesis.split_shard,
+            StreamName="orders",
+            ShardToSplit="shardId-000000000001",
+            NewStartingHashKey=middle,
+        ),
+        partial(kinesis.merge_shards, StreamName="orders", ShardToMerge=lower, AdjacentShardToMerge=upper),
+        partial(count, TargetShardCount=1),
+    ):
+        change()
+        wanted, deadline = [writer.calls + 5 for writer in writers], time.monotonic() + 30
+        while stream_state() != "ACTIVE" or [writer.calls for writer in writers] < wanted:
+            assert time.monotonic() < deadline and all(writer.is_alive() for writer in writers)
+
+
+@pytest.fixture
+def resharded(aws: EmulatedAws) -> tuple[list[tuple[str, int, str, int]], Reader]:
+    """What four writers had acknowledged while the stream was resharded, and what a reader got meanwhile."""
+    stream()
+    writers, reader = [Writer(number) for number in range(4)], Reader()
+    for thread in (*writers, reader):
+        thread.start()
+    try:
+        reshard_often(writers)
+    finally:
+        for writer in writers:
+            writer.ended.set()
+        for writer in writers:
+            writer.join()
+        reader.writing = False
+        reader.join()
+    return [record for writer in writers for record in writer.acknowledged], reader
+
+
+def test_resharding_under_concurrent_puts_loses_and_doubles_nothing(
+    resharded: tuple[list[tuple[str, int, str, int]], Reader],
+) -> None:
+    acknowledged, reader = resharded
+    assert len(acknowledged) > 1000
+    assert sorted(reader.read) == sorted(acknowledged)
+    by_key: dict[str, list[int]] = {}
+    for _, _, key, number in reader.read:  # parents were read before children
+        by_key.setdefault(key, []).append(number)
+    assert all(numbers == sorted(numbers) for numbers in by_key.values())
+
+    zero, one, two, three, four, five, six = (f"shardId-00000000000{number}" for number in range(7))
+    assert reader.ended == {
+        zero: [one, two],
+        one: [three, four],
+        two: [five],
+        four: [five],
+        three: [six],
+        five: [six],
+    }
+    shards = {
+        shard["ShardId"]: shard for shard in client("kinesis").list_shards(StreamName="orders")["Shards"]
+    }
+    placed: dict[str, list[int]] = {shard: [] for shard in shards}
+    for shard, sequence, key, _ in acknowledged:
+        placed[shard].append(sequence)
+        ends = shards[shard]["HashKeyRange"]
+        hashed = int(hashlib.md5(key.encode()).hexdigest(), 16)
+        assert int(ends["StartingHashKey"]) <= hashed <= int(ends["EndingHashKey"])
+    for parent, children in reader.ended.items():
+        end = int(shards[parent]["SequenceNumberRange"]["EndingSequenceNumber"])
+        assert max(placed[parent]) < end
+        for child in children:
+            start = int(shards[child]["SequenceNumberRange"]["StartingSequenceNumber"])
+            assert end < start < min(placed[child])
+
+
+def test_records_that_outlived_their_retention_are_gone(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    put_three()
+    before = read("shardId-000000000000")
+    shard = model.backend_of("kinesis", ACCOUNT, REGION).streams["orders"].shards["shardId-000000000000"]
+    for record in list(shard.records.values())[:2]:
+        record.created_at -= 25 * 3600
+    kinesis.put_record(StreamName="orders", Data=b"new", PartitionKey="k")
+    assert landed() == [b"2", b"new"]
+    after = kinesis.get_records(ShardIterator=before["NextShardIterator"])
+    assert [record["Data"] for record in after["Records"]] == [b"new"]
+
+
+def test_a_put_that_is_refused_takes_none_of_its_records(aws: EmulatedAws) -> None:
+    kinesis = stream()
+    good = {"Data": b"1", "PartitionKey": "a"}
+    for bad in (str(2**128), "x"):
+        with pytest.raises(ClientError):
+            kinesis.put_records(StreamName="orders", Records=[good, {**good, "ExplicitHashKey": bad}])
+    with refused("InvalidArgumentException", "10 MB"):
+        kinesis.put_records(StreamName="orders", Records=[{**good, "Data": b"x" * 1_000_000}] * 11)
+    assert landed() == []
+
+
+def test_short_ways_of_records_answer_as_the_whole_ones(
+    aws: EmulatedAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinesis = stream(shards=2)
+
+    def both_ways(ask: Callable[[], Any]) -> list[Any]:
+        answers = [ask()]
+        with monkeypatch.context() as patched:
+            patched.setattr(model, "QUICK", {})
+            answers.append(ask())
+        for answer in answers:
+            del answer["ResponseMetadata"]
+        return answers
+
+    records = [{"Data": bytes([number]) * 3, "PartitionKey": f"\u00e9{number}"} for number in range(4)]
+    records.append({"Data": b"", "PartitionKey": "k", "ExplicitHashKey": str(2**128 - 1)})
+    quick, whole = both_ways(lambda: kinesis.put_records(StreamName="orders", Records=records))
+    assert quick["FailedRecordCount"] == whole["FailedRecordCount"] == 0
+    placed = [[record["ShardId"] for record in answer["Records"]] for answer in (quick, whole)]
+    assert placed[0] == placed[1]
+    for shard in ("shardId-000000000000", "shardId-000000000001"):
+        quick, whole = both_ways(lambda: kinesis.get_records(ShardIterator=start_of(shard), Limit=3))  # noqa: B023
+        assert quick == whole and quick["Records"]
+    kinesis.update_shard_count(StreamName="orders", TargetShardCount=1, ScalingType="UNIFORM_SCALING")
+    quick, whole = both_ways(lambda: kinesis.get_records(ShardIterator=start_of("shardId-000000000000")))
+    assert quick == whole and quick["ChildShards"]
+
+
 def test_records_have_a_largest_size(aws: EmulatedAws) -> None:
     kinesis = stream()
     kinesis.put_record(StreamName="orders", Data=b"x" * (1024 * 1024 - 1), PartitionKey="k")
@@ -1693,6 +1900,44 @@ def test_db_subnet_group_covers_two_zones_and_stays_while_in_use(aws: EmulatedAw
 # S3, EC2, IAM, Secrets Manager, CloudWatch, Logs, and what moto does well enough
 
 
+def test_one_of_several_conditional_writes_wins_and_the_policy_stays(aws: EmulatedAws) -> None:
+    s3 = client("s3")
+    s3.create_bucket(Bucket="landing", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_versioning(Bucket="landing", VersioningConfiguration={"Status": "Enabled"})
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": "arn:aws:s3:::landing/*",
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    s3.put_bucket_policy(Bucket="landing", Policy=policy)
+
+    def put(number: int) -> int:
+        try:
+            s3.put_object(Bucket="landing", Key=f"{number // 8}", Body=b"x", IfNoneMatch="*")
+        except ClientError as refusal:
+            assert refusal.response["Error"]["Code"] == "PreconditionFailed"
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(put, range(80))) == 10
+    assert len(s3.list_object_versions(Bucket="landing")["Versions"]) == 10
+    assert json.loads(s3.get_bucket_policy(Bucket="landing")["Policy"]) == json.loads(policy)
+
+
+def test_conditional_write_needs_the_version_it_names(aws: EmulatedAws) -> None:
+    s3 = client("s3")
+    s3.create_bucket(Bucket="landing", CreateBucketConfiguration={"LocationConstraint": REGION})
+    first = s3.put_object(Bucket="landing", Key="a", Body=b"1")["ETag"]
+    s3.put_object(Bucket="landing", Key="a", Body=b"2", IfMatch=first)
+    with refused("PreconditionFailed"):
+        s3.put_object(Bucket="landing", Key="a", Body=b"3", IfMatch=first)
+    assert s3.get_object(Bucket="landing", Key="a")["Body"].read() == b"2"
+
+
 def test_tls_only_bucket_can_be_used(aws: EmulatedAws) -> None:
     s3 = client("s3")
     s3.create_bucket(Bucket="landing", CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -2201,7 +2446,438 @@ def test_what_moto_does_well_enough(aws: EmulatedAws) -> None:
     assert logs.describe_metric_filters()["metricFilters"][0]["metricTransformations"] == [transformation]
 
 
-# As a server, for the AWS CLI
+# The private channel
+
+
+def ask(path: str, body: Any = None, **named: str) -> Any:
+    """The answer of the private channel, with a body to a POST; raises HTTPError for a refusal."""
+    url = f"{URL[0]}/_emulated-aws/{path}?{urlencode(named)}"
+    with urllib.request.urlopen(url, None if body is None else json.dumps(body).encode()) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def not_taken(status: int, text: str) -> Iterator[None]:
+    with pytest.raises(HTTPError) as caught:
+        yield
+    with caught.value as answer:
+        assert (answer.code, json.load(answer)["message"][: len(text)]) == (status, text)
+
+
+def table(name: str, state: str = "Table completed", **counts: int) -> dict[str, Any]:
+    return {"SchemaName": "public", "TableName": name, "TableState": state, **counts}
+
+
+class StandIn:
+    """The part of DMS, played for the task of a chain."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.arn = chain.task
+
+    def orders(self) -> Any:
+        return ask("task", arn=self.arn)
+
+    def report(self, **said: Any) -> Any:
+        return ask("task", {"run": self.orders()["run"], **said}, arn=self.arn)
+
+    def rows(self) -> list[tuple[str, str, int]]:
+        found = client("dms").describe_table_statistics(ReplicationTaskArn=self.arn)["TableStatistics"]
+        return [(row["TableName"], row["TableState"], row["Inserts"]) for row in found]
+
+
+def test_attached_task_runs_and_stops_only_as_reported(aws: EmulatedAws) -> None:
+    chain, dms = Chain(), client("dms")
+    stand_in = StandIn(chain)
+    assert stand_in.orders() == {
+        "status": "ready",
+        "run": 0,
+        "start_type": None,
+        "start_position": None,
+        "reloads": [],
+    }
+    chain.start()
+    assert task_states(chain.task, 3) == ["starting", "starting", "starting"]
+    with refused("InvalidResourceStateFault", "not running"):
+        dms.stop_replication_task(ReplicationTaskArn=chain.task)
+    orders = stand_in.orders()
+    assert (orders["run"], orders["start_type"]) == (1, "start-replication")
+    assert stand_in.report(status="running")["status"] == "running"
+    assert task_states(chain.task, 2) == ["running", "running"]
+    dms.stop_replication_task(ReplicationTaskArn=chain.task)
+    assert task_states(chain.task, 2) == ["stopping", "stopping"]
+    assert stand_in.report(status="running")["status"] == "stopping"
+    assert stand_in.report(status="stopped")["status"] == "stopped"
+    assert task_shape(chain.task)["StopReason"] == "Stop Reason NORMAL"
+    assert stand_in.report(status="running")["status"] == "stopped"
+
+    dms.start_replication_task(
+        ReplicationTaskArn=chain.task,
+        StartReplicationTaskType="resume-processing",
+        CdcStartPosition="0/16B3748",
+    )
+    orders = stand_in.orders()
+    assert (orders["run"], orders["start_type"]) == (2, "resume-processing")
+    assert orders["start_position"] == "0/16B3748"
+    assert ask("task", {"run": 1, "status": "failed"}, arn=chain.task)["status"] == "starting"
+
+
+def test_stand_in_that_attaches_late_takes_over_a_starting_task(aws: EmulatedAws) -> None:
+    chain = Chain()
+    chain.start()
+    stand_in = StandIn(chain)
+    assert stand_in.orders()["status"] == "starting"
+    assert task_states(chain.task, 3) == ["starting", "starting", "starting"]
+    stand_in.report(status="running")
+    assert task_states(chain.task, 1) == ["running"]
+
+
+def test_task_without_a_stand_in_moves_by_describes_though_another_has_one(aws: EmulatedAws) -> None:
+    chain = Chain()
+    other = chain.new_task(ReplicationTaskIdentifier="other")
+    task_states(other, 2)
+    StandIn(chain).orders()
+    client("dms").start_replication_task(
+        ReplicationTaskArn=other, StartReplicationTaskType="start-replication"
+    )
+    assert task_states(other, 2) == ["starting", "running"]
+
+
+@pytest.mark.parametrize("state", ["starting", "running", "stopping"])
+def test_reported_failure_is_the_tasks(aws: EmulatedAws, state: str) -> None:
+    chain = Chain()
+    stand_in = StandIn(chain)
+    stand_in.orders()
+    chain.start()
+    if state != "starting":
+        stand_in.report(status="running")
+    if state == "stopping":
+        client("dms").stop_replication_task(ReplicationTaskArn=chain.task)
+    stand_in.report(status="failed", message="replication slot does not exist")
+    shape = task_shape(chain.task)
+    assert (shape["Status"], shape["LastFailureMessage"]) == ("failed", "replication slot does not exist")
+    assert shape["StopReason"] == "Stop Reason FATAL_ERROR Error Level FATAL"
+    chain.start("resume-processing")
+    assert stand_in.orders()["run"] == 2
+
+
+def test_table_statistics_are_those_reported(aws: EmulatedAws) -> None:
+    aws.tables = [("public", "of-a-test")]
+    chain = Chain()
+    stand_in = StandIn(chain)
+    stand_in.orders()
+    chain.start()
+    assert stand_in.rows() == []
+    tables = [
+        table("orders", Inserts=5, FullLoadRows=7),
+        table("items", "Full load"),
+        table("a", "Table error"),
+    ]
+    stand_in.report(status="running", tables=tables)
+    assert stand_in.rows() == [
+        ("orders", "Table completed", 5),
+        ("items", "Full load", 0),
+        ("a", "Table error", 0),
+    ]
+    stats = task_shape(chain.task)["ReplicationTaskStats"]
+    assert (stats["TablesLoaded"], stats["TablesLoading"], stats["TablesErrored"]) == (1, 1, 1)
+    aws.suspended = {("public", "orders")}
+    assert stand_in.rows()[0] == ("orders", "Table error", 5)
+    with not_taken(400, "A row of table statistics has ['Rows', 'SchemaName', 'TableName', 'TableState']"):
+        stand_in.report(tables=[table("orders", Rows=5)])
+
+
+def test_reload_is_an_order_until_it_is_reported_done(aws: EmulatedAws) -> None:
+    chain = Chain()
+    stand_in = StandIn(chain)
+    stand_in.orders()
+    chain.start()
+    both = [table("orders"), table("items")]
+    stand_in.report(status="running", tables=both)
+
+    def reload(*names: str) -> None:
+        tables = [{"SchemaName": "public", "TableName": name} for name in names]
+        client("dms").reload_tables(ReplicationTaskArn=chain.task, TablesToReload=tables)
+
+    with refused("ResourceNotFoundFault", "Table public.absent"):
+        reload("absent")
+    reload("items")
+    reload("orders", "items")
+    assert stand_in.orders()["reloads"] == [
+        {"number": 1, "schema": "public", "table": "items"},
+        {"number": 2, "schema": "public", "table": "orders"},
+        {"number": 3, "schema": "public", "table": "items"},
+    ]
+    for _ in range(3):
+        assert [state for _, state, _ in stand_in.rows()] == ["Table is being reloaded"] * 2
+    answer = stand_in.report(status="running", tables=both, reloaded=2)
+    assert answer["reloads"] == [{"number": 3, "schema": "public", "table": "items"}]
+    assert [state for _, state, _ in stand_in.rows()] == ["Table completed", "Table is being reloaded"]
+    client("dms").stop_replication_task(ReplicationTaskArn=chain.task)
+    stand_in.report(status="stopped")
+    chain.start("resume-processing")
+    assert len(stand_in.orders()["reloads"]) == 1
+    stand_in.report(status="running")
+    client("dms").stop_replication_task(ReplicationTaskArn=chain.task)
+    stand_in.report(status="stopped")
+    chain.start("reload-target")
+    assert stand_in.orders()["reloads"] == []
+    assert [state for _, state, _ in stand_in.rows()] == ["Before load"] * 2
+    stand_in.report(status="running", tables=both)
+    reload("items")
+    assert stand_in.orders()["reloads"] == [{"number": 4, "schema": "public", "table": "items"}]
+
+
+def test_mapping_shows_what_its_poller_reports(aws: EmulatedAws) -> None:
+    functions = with_alias()
+    uuid = map_stream()["UUID"]
+    shown = partial(functions.get_event_source_mapping, UUID=uuid)
+    assert shown()["LastProcessingResult"] == "No records processed"
+    ask("mapping", {"LastProcessingResult": "PROBLEM: Function call failed"}, uuid=uuid)
+    assert shown()["LastProcessingResult"] == "PROBLEM: Function call failed"
+    (listed,) = functions.list_event_source_mappings()["EventSourceMappings"]
+    assert listed["LastProcessingResult"] == "PROBLEM: Function call failed"
+
+
+def test_private_channel_refuses_what_it_does_not_know(aws: EmulatedAws) -> None:
+    chain = Chain()
+    with not_taken(404, "There is no replication task 'x'."):
+        ask("task", arn="x")
+    with not_taken(404, "There is no event source mapping 'x'."):
+        ask("mapping", {"LastProcessingResult": "OK"}, uuid="x")
+    with not_taken(404, "'GET wish' is none of the private channel"):
+        ask("wish")
+    with not_taken(404, "There is no code of a function at 'a/b/c/1.zip'."):
+        ask("code/a/b/c/1.zip")
+    with not_taken(400, "The body of POST task is not a JSON object"):
+        ask("task", [1], arn=chain.task)
+    with not_taken(400, "A task is not reported 'tired'"):
+        ask("task", {"run": 0, "status": "tired"}, arn=chain.task)
+    for wrong in ({"get_records": {}}, {"put_records": 7}, {"put_records": {"every": 0}}):
+        with not_taken(400, 'Faults are {} or {"put_records": {"every": 7, "code"'):
+            ask("faults", wrong)
+
+
+def test_figures_of_stand_ins_are_metrics(aws: EmulatedAws) -> None:
+    with_alias()
+    uuid = map_stream()["UUID"]
+    figures = {"Invocations": 3, "Errors": 0, "IteratorAge": 120.0, "Duration": [80.0, 90.0, 130.0]}
+    ask("mapping", {"metrics": figures | {"Throttles": None}}, uuid=uuid)
+    with not_taken(400, "The metric 'Errors' is a number or several, not 'none'"):
+        ask("mapping", {"metrics": {"Errors": "none"}}, uuid=uuid)
+    for dimensions in ({"FunctionName": "cdc"}, {"FunctionName": "cdc", "Resource": "cdc:live"}):
+        of_function = partial(metric, "AWS/Lambda", **dimensions)
+        assert values_of_now(
+            of_function("Invocations", "Sum"),
+            of_function("Errors", "Sum"),
+            of_function("Throttles", "Sum"),
+            of_function("IteratorAge", "Maximum"),
+            of_function("Duration", "Sum"),
+            of_function("Duration", "Maximum"),
+        ) == [3, 0, 120, 300, 130]
+
+
+def test_metrics_of_a_stream_count_what_it_took(aws: EmulatedAws) -> None:
+    stream()
+    stream("others")
+    aws.put_failures = lambda records: {0}
+    for _ in range(3):
+        put_three()
+    client("kinesis").put_record(StreamName="others", Data=b"four", PartitionKey="k")
+    ask_of = partial(metric, "AWS/Kinesis", stat="Sum")
+    totals = [
+        sum(values_of_now(ask_of(name, StreamName=name_of_stream)))
+        for name_of_stream in ("orders", "others")
+        for name in ("IncomingRecords", "IncomingBytes")
+    ]
+    assert totals == [6, 12, 1, 5]
+
+
+def test_latencies_of_a_task_are_metrics_of_its_resource_id(aws: EmulatedAws) -> None:
+    chain = Chain()
+    stand_in = StandIn(chain)
+    stand_in.report(metrics={"CDCLatencySource": 1, "CDCLatencyTarget": 2.5})
+    ask_of = partial(
+        metric,
+        "AWS/DMS",
+        stat="Maximum",
+        ReplicationInstanceIdentifier="cdc",
+        ReplicationTaskIdentifier=chain.task.rpartition(":")[2],
+    )
+    assert values_of_now(ask_of("CDCLatencySource"), ask_of("CDCLatencyTarget")) == [1, 2.5]
+
+
+def values_of_now(*stats: dict[str, Any]) -> list[float]:
+    """The one value of each, of this minute or the one that has just ended."""
+    queries = [{"Id": f"m{number}", "MetricStat": stat} for number, stat in enumerate(stats)]
+    end = datetime.now(UTC) + timedelta(minutes=1)
+    answer = client("cloudwatch").get_metric_data(
+        MetricDataQueries=queries, StartTime=end - timedelta(minutes=3), EndTime=end
+    )
+    return [value for result in answer["MetricDataResults"] for value in result["Values"]]
+
+
+def put_three() -> Any:
+    records = [{"Data": b"%d" % number, "PartitionKey": str(number)} for number in range(3)]
+    return client("kinesis").put_records(StreamName="orders", Records=records)
+
+
+def landed() -> list[bytes]:
+    return [record["Data"] for record in read("shardId-000000000000")["Records"]]
+
+
+def test_records_fail_one_by_one_as_a_test_says(aws: EmulatedAws) -> None:
+    stream()
+    aws.put_failures = lambda records: {0: "InternalFailure", 1: "ProvisionedThroughputExceededException"}
+    answer = put_three()
+    assert answer["FailedRecordCount"] == 2
+    assert answer["Records"][:2] == [
+        {"ErrorCode": "InternalFailure", "ErrorMessage": "Internal service failure."},
+        {
+            "ErrorCode": "ProvisionedThroughputExceededException",
+            "ErrorMessage": "Rate exceeded for shard shardId-000000000000 in stream orders under account"
+            f" {ACCOUNT}.",
+        },
+    ]
+    assert answer["Records"][2]["ShardId"] == "shardId-000000000000"
+    assert landed() == [b"2"]
+    aws.put_failures = lambda records: {
+        place for place, record in enumerate(records) if record["PartitionKey"] != "1"
+    }
+    assert [record.get("ErrorCode", "") for record in put_three()["Records"]] == [
+        "ProvisionedThroughputExceededException",
+        "",
+        "ProvisionedThroughputExceededException",
+    ]
+    assert landed() == [b"2", b"1"]
+
+
+def test_whole_put_is_refused_as_a_test_says(aws: EmulatedAws) -> None:
+    stream()
+    aws.put_failures = lambda records: "ProvisionedThroughputExceededException"
+    with refused("ProvisionedThroughputExceededException", "stream orders under account"):
+        put_three()
+    aws.put_failures = None
+    assert put_three()["FailedRecordCount"] == 0
+    assert len(landed()) == 3
+
+
+def test_every_nth_record_fails_over_calls(aws: EmulatedAws) -> None:
+    stream()
+    ask("faults", {"put_records": {"every": 4, "code": "InternalFailure"}})
+    codes = [record.get("ErrorCode", "") for _ in range(3) for record in put_three()["Records"]]
+    assert codes == ["", "", "", "InternalFailure", "", "", "", "InternalFailure", ""]
+    ask("faults", {})
+    assert put_three()["FailedRecordCount"] == 0
+    ask("faults", {"put_records": {"every": 1}})
+    assert put_three()["FailedRecordCount"] == 3
+    aws.reset()
+    stream()
+    assert put_three()["FailedRecordCount"] == 0
+
+
+# Services that are served elsewhere
+
+
+@pytest.fixture
+def without_data(aws: EmulatedAws) -> Iterator[EmulatedAws]:
+    """Kinesis and S3 are served elsewhere."""
+    aws.elsewhere = frozenset({"kinesis", "s3"})
+    aws.reset()
+    yield aws
+    aws.elsewhere = frozenset()
+
+
+def test_services_that_are_elsewhere_are_not_there(without_data: EmulatedAws) -> None:
+    hint = "kinesis is served elsewhere, set AWS_ENDPOINT_URL_KINESIS"
+    with refused("NotImplemented", hint):
+        client("kinesis").create_stream(StreamName="orders", ShardCount=1)
+    with refused("NotImplemented", "s3 is served elsewhere, set AWS_ENDPOINT_URL_S3"):
+        client("s3").list_buckets()
+
+
+def test_streams_and_buckets_elsewhere_are_taken_to_exist(without_data: EmulatedAws) -> None:
+    vpc_role()
+    subnet_group()
+    reader = role("to-stream", "dms.amazonaws.com", "kinesis:*")
+    machine = instance()
+    instance_states(machine, 2)
+    endpoint, blind = target(reader), target(role("blind", "dms.amazonaws.com"), "blind")
+    for arn, states in ((endpoint, ["testing", "successful"]), (blind, ["testing", "failed"])):
+        client("dms").test_connection(ReplicationInstanceArn=machine, EndpointArn=arn)
+        filters = by_arn("endpoint", arn)
+        found = [client("dms").describe_connections(Filters=filters)["Connections"][0] for _ in range(2)]
+        assert [each["Status"] for each in found] == states
+    active_function()
+    failed = {"OnFailure": {"Destination": "arn:aws:s3:::failed"}}
+    uuid = map_stream(FunctionName="cdc", DestinationConfig=failed)["UUID"]
+    assert mapping_states(uuid, 2) == ["Creating", "Enabled"]
+    with refused("ResourceConflictException", "already exists"):
+        map_stream(FunctionName="cdc")
+
+
+def test_code_of_a_bucket_elsewhere_is_refused_by_name(without_data: EmulatedAws) -> None:
+    code = {"S3Bucket": "code", "S3Key": "cdc.zip"}
+    with refused("NotImplemented", "code from S3 while AWS_ENDPOINT_URL_S3 serves it"):
+        function(Role=role("reads", "lambda.amazonaws.com"), Code=code)
+    functions = active_function()
+    with refused("NotImplemented", "use ZipFile"):
+        functions.update_function_code(FunctionName="cdc", **code)
+
+
+# As a server
+
+
+@pytest.fixture
+def echo() -> Iterator[tuple[Any, http.client.HTTPConnection]]:
+    """The HTTP server over an application that gives back what it was sent, and a connection to it."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("X-Method", environ["REQUEST_METHOD"])])
+        return [environ["wsgi.input"].read()]
+
+    server = model.server_class()("127.0.0.1", 0, application, model.handler_class())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.connect()
+    yield server, connection
+    connection.close()
+    server.shutdown()
+    thread.join()
+    server.end_connections()
+
+
+def test_connection_serves_one_request_after_the_other(
+    echo: tuple[Any, http.client.HTTPConnection],
+) -> None:
+    _, connection = echo
+    opened = connection.sock
+    for method, body, headers, expected in (
+        ("PUT", b"x" * 100_000, {}, b"x" * 100_000),
+        ("PUT", iter([b"in ", b"chunks"]), {"Transfer-Encoding": "chunked"}, b"in chunks"),
+        ("GET", None, {}, b""),
+        ("HEAD", b"not given back", {}, b""),
+        ("POST", b"last", {}, b"last"),
+    ):
+        connection.request(method, "/", body, headers, encode_chunked="Transfer-Encoding" in headers)
+        answer = connection.getresponse()
+        assert (answer.headers["X-Method"], answer.read()) == (method, expected)
+    assert connection.sock is opened is not None
+
+
+def test_kept_connections_end_with_the_server(echo: tuple[Any, http.client.HTTPConnection]) -> None:
+    server, connection = echo
+    connection.request("POST", "/", b"1")
+    assert connection.getresponse().read() == b"1"
+    server.shutdown()
+    server.end_connections()
+    assert server.connections == {}
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        connection.request("POST", "/", b"2")
+        connection.getresponse()
+
+
+# For the AWS CLI
 
 
 AWS_CLI = Path(sys.executable).with_name("aws")
@@ -2247,7 +2923,7 @@ def test_server_prints_what_to_set_serves_and_stops_on_interrupt(clean_environme
         url = line.split()[4].rstrip(",")
         assert line == f"# emulated AWS at {url}, until Ctrl-C; in another terminal:\n"
         assert server.stdout.readline() == (
-            f"export AWS_ENDPOINT_URL={url} AWS_ACCESS_KEY_ID=local"
+            f"export AWS_ENDPOINT_URL={url} AWS_ACCESS_KEY_ID={ACCOUNT}"
             " AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=eu-west-1\n"
         )
         assert url.startswith("http://127.0.0.1:")
@@ -2262,6 +2938,51 @@ def test_server_prints_what_to_set_serves_and_stops_on_interrupt(clean_environme
     finally:
         server.kill()
     assert (server.returncode, rest, errors) == (0, "", "")
+
+
+def test_server_leaves_services_to_others(clean_environment: None) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "local_run.aws", "--port", "0", "--elsewhere", "s3,kinesis"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[4].rstrip(",")
+        answer = run_cli(url, "s3api", "list-buckets")
+        assert "(NotImplemented)" in answer.stderr and "AWS_ENDPOINT_URL_S3" in answer.stderr
+        assert run_cli(url, "sts", "get-caller-identity").returncode == 0
+        server.terminate()
+        server.communicate(timeout=20)
+    finally:
+        server.kill()
+    assert server.returncode == 0
+
+
+def test_server_ends_with_its_parent(clean_environment: None) -> None:
+    """The parent is a shell, which has put its own process id and the server's into the first two lines."""
+    command = f"echo $$; {sys.executable} -m local_run.aws --port 0 --parent $$ & echo $!; read -r _"
+    parent = subprocess.Popen(
+        ["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    server = psutil.Process([int(parent.stdout.readline()) for _ in range(2)][1])
+    try:
+        while "SUBNET_IDS" not in (line := parent.stdout.readline()):
+            assert line
+        parent.kill()
+        gone, _ = psutil.wait_procs([server], timeout=20)
+        assert gone == [server]
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            server.kill()
+        parent.communicate()
+
+
+def test_only_streams_and_buckets_can_be_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        model.main(["--elsewhere", "kinesis,dms"])
+    assert "'dms' cannot be served elsewhere: kinesis, s3 can" in capsys.readouterr().err
 
 
 def test_server_says_when_its_port_is_taken(aws: EmulatedAws) -> None:

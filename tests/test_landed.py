@@ -133,7 +133,6 @@ class Chain:
     def age_records(self, shard_id: str, age: timedelta) -> None:
         """The records of the shard arrived so long ago."""
         for one in kinesis_backends[ACCOUNT_ID][REGION].streams[STREAM].shards[shard_id].records.values():
-            one.created_at_datetime -= age
             one.created_at -= age.total_seconds()
 
     def undelivered(self, prefix: str = "") -> list[Undelivered]:
