@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage='usage: deploy.sh --function NAME [--arch ARCH] [--endpoint-url URL]
        deploy.sh --function NAME --rollback [--endpoint-url URL]
-       deploy.sh --build-only [--arch ARCH]
+       deploy.sh --build-only [--arch ARCH] [--zip FILE]
 
 Builds build/lambda.zip, publishes it as a new version of the function and moves its alias live there. Of the
 published versions it keeps the last five, and those that an alias points to.
@@ -14,6 +14,7 @@ published versions it keeps the last five, and those that an alias points to.
   --arch ARCH          arm64 (default) or x86_64, for python3.13; local, for this Python on this machine
   --rollback           only move the alias live back, to the published version before the one it points to
   --build-only         only build
+  --zip FILE           what to build, instead of build/lambda.zip
   --endpoint-url URL   where the AWS CLI sends its calls, instead of to AWS
   --help               print this
 
@@ -25,7 +26,7 @@ newest_glibc=34 # python3.13 runs on Amazon Linux 2023, which has glibc 2.34
 handler=lambda_function.lambda_handler
 kept_versions=5
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-zip=build/lambda.zip
+zip=build/lambda.zip # as messages have it; its path is $zip_path
 export AWS_PAGER=""
 
 main() {
@@ -49,14 +50,15 @@ main() {
 }
 
 read_options() {
-  function="" arch="" rollback="" build_only="" endpoint_url=""
+  function="" arch="" rollback="" build_only="" endpoint_url="" zip_path=""
   while [ $# -gt 0 ]; do
     case $1 in
-      --function | --arch | --endpoint-url)
+      --function | --arch | --zip | --endpoint-url)
         case ${2:-} in "" | -*) wrong_usage "$1 needs a value" ;; esac
         case $1 in
           --function) function=$2 ;;
           --arch) arch=$2 ;;
+          --zip) zip=$2 zip_path=$2 ;;
           --endpoint-url) endpoint_url=$2 ;;
         esac
         shift
@@ -79,11 +81,13 @@ read_options() {
   if [ -n "$build_only" ] && [ -n "$function$endpoint_url" ]; then
     wrong_usage "--build-only ships nothing"
   fi
+  if [ -n "$zip_path" ] && [ -z "$build_only" ]; then wrong_usage "--zip goes with --build-only"; fi
   if [ -z "$build_only$function" ]; then wrong_usage "--function NAME is missing"; fi
   if [ "$arch" = local ] && [ -z "$build_only$endpoint_url" ]; then
     wrong_usage "--arch local is not for AWS: add --build-only or --endpoint-url URL"
   fi
   arch=${arch:-arm64}
+  zip_path=${zip_path:-$root/$zip}
 }
 
 wrong_usage() {
@@ -106,9 +110,10 @@ build() {
   mkdir "$folder"
   cp "$root/lambda_function.py" "$folder/" 2>/dev/null || fail "cannot read $root/lambda_function.py"
   get_wheels "$folder"
-  "$python" -I - "$folder" "$root/requirements-lambda.txt" "$root/$zip" 2>"$work/zip.log" <<'PYTHON' ||
+  "$python" -I - "$folder" "$root/requirements-lambda.txt" "$zip_path" 2>"$work/zip.log" <<'PYTHON' ||
 import os
 import pathlib
+import shutil
 import sys
 import zipfile
 
@@ -130,10 +135,12 @@ with zipfile.ZipFile(unfinished, "w") as archive:
         entry = zipfile.ZipInfo(name)  # dated 1980-01-01: two builds are the same, byte for byte
         entry.create_system, entry.external_attr = 3, 0o100644 << 16
         archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
-os.replace(unfinished, target)
+complete = target.with_name(target.name + ".new")
+shutil.move(unfinished, complete)  # the target may be on another disk
+os.replace(complete, target)
 PYTHON
     fail "cannot build $zip: $(tail -n 1 "$work/zip.log")"
-  echo "built $zip for $arch: $(($(wc -c <"$root/$zip") / 1000)) KB"
+  echo "built $zip for $arch: $(($(wc -c <"$zip_path") / 1000)) KB"
 }
 
 find_python() {
@@ -222,7 +229,7 @@ publish() { # the version that has the zip's code is in $version
     case $(uname -m) in arm64 | aarch64) architecture=arm64 ;; esac
   fi
   list_versions
-  ask "upload $zip to $function" update-function-code --zip-file "fileb://$root/$zip" \
+  ask "upload $zip to $function" update-function-code --zip-file "fileb://$zip_path" \
     --architectures "$architecture" --publish --query Version
   version=$answer
   ask "finish the update of $function" wait function-updated-v2

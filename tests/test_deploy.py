@@ -275,6 +275,28 @@ def test_build_says_what_it_built_and_leaves_the_zip_alone(tree: Path) -> None:
     assert [path.name for path in (tree / "build").iterdir()] == ["lambda.zip"]
 
 
+@pytest.mark.parametrize("is_absolute", [True, False], ids=["absolute path", "relative path"])
+def test_build_into_another_file_leaves_the_zip_for_aws_alone(
+    is_absolute: bool, tree: Path, tmp_path: Path
+) -> None:
+    (tree / "build").mkdir()
+    (tree / "build/lambda.zip").write_bytes(b"for AWS")
+    target = tmp_path / "the run.zip"
+    name = str(target) if is_absolute else target.name
+    completed = run(tree, "--build-only", "--arch", "local", "--zip", name)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert completed.stdout == f"built {name} for local: {target.stat().st_size // 1000} KB\n"
+    with zipfile.ZipFile(target) as archive:
+        assert "lambda_function.py" in archive.namelist()
+    assert (tree / "build/lambda.zip").read_bytes() == b"for AWS"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["the run.zip", "the tree"]
+
+
+def test_build_into_a_folder_that_is_not_there_is_an_error(tree: Path, tmp_path: Path) -> None:
+    message = failure(run(tree, "--build-only", "--arch", "local", "--zip", str(tmp_path / "absent/x.zip")))
+    assert message.startswith(f"cannot build {tmp_path}/absent/x.zip: FileNotFoundError")
+
+
 def test_build_takes_the_python_of_the_venv_beside_it(tree: Path, tools: Path) -> None:
     (tree / ".venv").symlink_to(sys.prefix)
     completed = run(tree, "--build-only", "--arch", "local", PATH=str(tools), PYTHON="")
@@ -581,6 +603,8 @@ def test_python_that_is_absent_or_has_no_pip_is_named(tree: Path, tmp_path: Path
         (["--function", "lending", "--rollback", "--arch", "arm64"], "--rollback builds nothing"),
         (["--build-only", "--rollback"], "--rollback builds nothing"),
         (["--build-only", "--function", "lending"], "--build-only ships nothing"),
+        (["--function", "lending", "--zip", "x.zip"], "--zip goes with --build-only"),
+        (["--build-only", "--zip"], "--zip needs a value"),
         (
             ["--function", "lending", "--arch", "local"],
             "--arch local is not for AWS: add --build-only or --endpoint-url URL",

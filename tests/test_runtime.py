@@ -11,6 +11,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 import pytest
 from events import FIRST_SEQUENCE, envelope, event, rows
-from runtime_api import (
+
+from local_run.runtime import (
     FUNCTION_ARN,
     PAYLOAD_BYTES,
     ExecutionEnvironment,
+    Function,
     Invocation,
     RuntimeApi,
     link_runtime,
@@ -101,7 +105,7 @@ def start(code: Path, runtime: Path, moto_url: str) -> Start:
 
     def started(handler: str = HANDLER, **variables: str) -> ExecutionEnvironment:
         own = {"S3_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": moto_url, **variables}
-        return ExecutionEnvironment(code, handler, own, runtime)
+        return ExecutionEnvironment(code, Function(handler, own), runtime)
 
     return started
 
@@ -243,11 +247,83 @@ def test_process_is_killed_at_the_deadline(tmp_path: Path, runtime: Path) -> Non
     (tmp_path / "idle.py").write_text(
         "import threading\n\ndef handler(event, context): threading.Event().wait()\n"
     )
-    with ExecutionEnvironment(tmp_path, "idle.handler", {}, runtime) as environment:
+    with ExecutionEnvironment(tmp_path, Function("idle.handler", {}), runtime) as environment:
         outcome = environment.invoke({}, timeout_seconds=1)
         assert outcome.kind == "timeout"
         assert 1 <= outcome.seconds < 5
         assert environment.process.wait(10) == -9
+
+
+LEAK = """
+import os, subprocess, threading, time
+
+def handler(event, context):
+    if event == "leak":
+        threading.Thread(target=tick, daemon=True).start()
+        subprocess.Popen(["sleep", "600"])
+    if event == "large":
+        return "x" * 6 * 1024 * 1024
+    print(event, flush=True)
+    return os.path.getsize("ticks") if os.path.exists("ticks") else 0
+
+def tick():
+    while True:
+        with open("ticks", "a") as ticks:
+            ticks.write("x")
+        time.sleep(0.001)
+"""
+
+
+@pytest.fixture
+def leak(tmp_path: Path, runtime: Path) -> Iterator[ExecutionEnvironment]:
+    (tmp_path / "leak.py").write_text(LEAK)
+    with ExecutionEnvironment(tmp_path, Function("leak.handler", {}), runtime, tmp_path / "log") as found:
+        yield found
+
+
+def test_environment_is_frozen_until_the_next_event(tmp_path: Path, leak: ExecutionEnvironment) -> None:
+    leak.invoke("leak", timeout_seconds=10)
+    function, deadline = psutil.Process(leak.process.pid), time.monotonic() + 10
+    while function.status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline
+    before = ticks(tmp_path)
+    subprocess.run([sys.executable, "-c", "import json"], check=True)  # time for a thread to tick in
+    assert ticks(tmp_path) == before
+    assert leak.invoke("report", timeout_seconds=10).payload >= before
+
+
+def ticks(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("ticks"))
+
+
+def test_environment_ends_with_what_it_has_started(leak: ExecutionEnvironment) -> None:
+    leak.invoke("leak", timeout_seconds=10)
+    [sleeper] = psutil.Process(leak.process.pid).children()
+    leak.close()
+    assert leak.has_ended
+    psutil.wait_procs([sleeper], timeout=10)
+    assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_is_printed_goes_to_the_log_and_is_read_line_by_line(
+    tmp_path: Path, runtime: Path, leak: ExecutionEnvironment
+) -> None:
+    leak.invoke("first", timeout_seconds=10)
+    assert "first" in leak.new_lines()
+    leak.invoke("second", timeout_seconds=10)
+    assert [line for line in leak.new_lines() if line in ("first", "second")] == ["second"]
+    leak.close()
+    with ExecutionEnvironment(tmp_path, Function("leak.handler", {}), runtime, tmp_path / "log") as other:
+        other.invoke("third", timeout_seconds=10)
+        assert "first" not in other.log
+        assert "third" in other.log
+    log = (tmp_path / "log").read_text().splitlines()
+    assert [line for line in log if line in ("first", "second", "third")] == ["first", "second", "third"]
+
+
+def test_answer_over_the_limit_of_lambda_is_an_error(leak: ExecutionEnvironment) -> None:
+    outcome = leak.invoke("large", timeout_seconds=10)
+    assert (outcome.kind, outcome.payload["errorType"]) == ("error", "Function.ResponseSizeTooLarge")
 
 
 def test_event_over_the_limit_of_lambda_is_refused(code: Path, start: Start) -> None:
@@ -258,6 +334,7 @@ def test_event_over_the_limit_of_lambda_is_refused(code: Path, start: Start) -> 
 def test_runtime_api_takes_chunked_answers_of_the_current_invocation_only() -> None:
     with RuntimeApi() as api, closing(http.client.HTTPConnection(api.address, timeout=10)) as connection:
         api.invocations.put(Invocation(b'{"Records":[]}', deadline=1772356570.25, request_id="current"))
+        api.request_id = "current"
         connection.request("GET", "/2018-06-01/runtime/invocation/next")
         given = connection.getresponse()
         assert (given.status, given.read()) == (200, b'{"Records":[]}')
