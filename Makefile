@@ -1,5 +1,5 @@
 # Each target makes .venv by itself; it takes Python >= 3.11 with venv, and nothing else.
-.PHONY: run test soak lint bench zip
+.PHONY: run local test soak lint bench zip
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -9,12 +9,18 @@ BIN = $(VENV)/bin
 run: $(VENV)/tools
 	$(BIN)/python lambda_function.py
 
+# The whole chain on this machine: make local ARGS="--rate 1000 --output objects"
+local: $(VENV)/tools
+	@$(BIN)/python -m local_run $(ARGS)
+
 test: $(VENV)/tools
 	$(BIN)/python -m pytest
 
-# What takes longer than a test may: each write of the chain interrupted alone, many more schedules of delivery.
+# What takes longer than a test may: each write of the chain interrupted alone, many more schedules of delivery,
+# a hundred kills.
 soak: $(VENV)/tools
 	SOAK=1 DELIVERY_SCHEDULES=30000 $(BIN)/python -m pytest --dist=load tests/test_chain.py tests/test_delivery.py
+	SOAK=1 $(BIN)/python -m pytest tests/test_local_run.py -k whatever_is_killed
 
 lint: $(VENV)/tools
 	$(BIN)/ruff format --check .
@@ -26,6 +32,7 @@ zip: $(VENV)/tools
 
 bench: $(VENV)/peers
 	$(BIN)/python -m benchmarks.handler
+	$(BIN)/python -m benchmarks.chain
 
 $(VENV)/tools: requirements.txt requirements-lambda.txt | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt

@@ -207,14 +207,14 @@ def cost_rows(results: Results) -> Iterable[str]:
         )
 
 
-def machine() -> str:
+def machine(packages: Iterable[str] = PACKAGES) -> str:
     """Processor, cores, Python and libraries."""
     cpuinfo, models = Path("/proc/cpuinfo"), []
     if cpuinfo.exists():
         models = [line.partition(":")[2].strip() for line in cpuinfo.open() if line.startswith("model name")]
     processor = models[0] if models else platform.processor() or platform.machine()
-    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 def table(heads: Iterable[str], rows: Iterable[str]) -> str:

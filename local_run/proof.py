@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from local_run.evidence import (
@@ -131,6 +131,7 @@ def prove(
     tables: Collection[str] | None = None,
     committed: Mapping[str, Mapping[str, int]] | None = None,
     loaded: Mapping[str, int] | None = None,
+    is_shared: bool = False,
 ) -> Verdict:
     """Reads both ends and judges them; see judge.
 
@@ -143,6 +144,7 @@ def prove(
         read_source(connect_parameters, tables),
         committed=committed,
         loaded=loaded,
+        is_shared=is_shared,
         quarantined=count_quarantined(s3, bucket, prefix),
     )
 
@@ -154,6 +156,7 @@ def judge(
     *,
     committed: Mapping[str, Mapping[str, int]] | None = None,
     loaded: Mapping[str, int] | None = None,
+    is_shared: bool = False,
     quarantined: int = 0,
 ) -> Verdict:
     """The verdict on every table of the source, and on any other that something landed of.
@@ -161,7 +164,8 @@ def judge(
     drops: when each table was dropped for a load. committed: changes since the snapshot of the load,
     {"public.client": {"insert": 3, ...}}; None: the counts of changes are not judged. loaded: rows that the
     tables had in it; None: nor are those of loads. A table that was loaded again is judged by its state
-    and by changes that are too many: what the later load has taken in is no change.
+    and by changes that are too many: what the later load has taken in is no change. is_shared: others have
+    written too, and nobody has counted it: nothing is too many.
     """
     rows: dict[str, list[LandedRow]] = defaultdict(list)
     for row in landing:
@@ -170,7 +174,8 @@ def judge(
     for name in sorted({*source, *rows, *(committed or {}), *(loaded or {})}):
         table = source.get(name) or SourceTable({}, ())
         expected = expected_counts(name, table, committed, loaded)
-        verdicts[name] = judge_table(table, rows[name], sorted(map(instant, drops.get(name, []))), expected)
+        verdict = judge_table(table, rows[name], sorted(map(instant, drops.get(name, []))), expected)
+        verdicts[name] = replace(verdict, extra={}) if is_shared else verdict
     return Verdict(verdicts, quarantined)
 
 
