@@ -30,7 +30,7 @@ lint: $(VENV)/tools
 zip: $(VENV)/tools
 	PYTHON=$(BIN)/python ./deploy.sh --build-only
 
-bench: $(VENV)/peers
+bench: $(VENV)/peers $(VENV)/ministack
 	$(BIN)/python -m benchmarks.handler
 	$(BIN)/python -m benchmarks.chain
 
@@ -40,6 +40,11 @@ $(VENV)/tools: requirements.txt requirements-lambda.txt | $(VENV)/made
 
 $(VENV)/peers: requirements-bench.txt $(VENV)/tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+$(VENV)/ministack: benchmarks/requirements-ministack.txt | $(VENV)/made
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-ministack.txt
 	@touch $@
 
 $(VENV)/made:

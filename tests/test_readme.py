@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 TOUR = README.partition("### Try it on a laptop")[2].partition("\n### ")[0]
 RUN_ELSEWHERE = {
+    "make local": "test_local_run runs the same, shorter",
     "make lint": "CI runs it before the tests",
     "make test": "it runs this test",
     "make soak": "it takes many minutes; a part of each of its tests runs here",
