@@ -19,6 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lake_tools.bucket import SCHEMAS, Lake
+from lake_tools.schemas import publish
+from lake_tools.settings import LakeError, LakeSettings
 from provision import demolition, engine, plan_text, verbs
 from provision.aws import Account, AwsError
 from provision.check import check
@@ -159,15 +162,28 @@ def apply(options: argparse.Namespace) -> int:
     print(plan_text.as_text(made, is_estimated=False), end="", flush=True)
     engine.refuse(made.steps)
     if not made.has_work:
+        print(f"schemas: {publish_schemas(pipeline)}")
         return 0
     confirm(options, "Apply this?")
     started = time.monotonic()
     with shown:
         observed = verbs.apply(pipeline, made, chain, shown.report)
     print(f"\nDone in {time.monotonic() - started:.0f} s.")
-    for name, value in verbs.outputs(pipeline, observed).items():
+    outputs = verbs.outputs(pipeline, observed) | {"schemas": publish_schemas(pipeline)}
+    for name, value in outputs.items():
         print(f"  {name:22} {value}")
     return 0
+
+
+def publish_schemas(pipeline: Pipeline) -> str:
+    """How many were published for lake.py; the chain does without them, so why not is no error."""
+    settings = LakeSettings.of(pipeline.settings)
+    lake = Lake(settings, pipeline.account.session)
+    try:
+        count = len(publish(lake))
+    except (ProvisionError, LakeError) as error:
+        return f"not published: {error}; when it can be: python lake.py schema publish"
+    return f"{count} in {lake.uri(SCHEMAS)}"
 
 
 def status(options: argparse.Namespace) -> int:

@@ -135,9 +135,9 @@ LIMITS: Mapping[str, tuple[int, int, str, float, str]] = {
     "iterator-age": (60, 3, ">", 300_000, "rows land more than 5 minutes late, the window not counted"),
     "errors": (300, 1, ">", 0, "the function failed; Lambda delivers the batch again"),
     "throttles": (300, 1, ">", 0, "Lambda had no room for the function: raise the concurrency quota"),
-    "quarantined": (300, 1, ">", 0, "records can't be read: see quarantine/ in the bucket"),
+    "quarantined": (300, 1, ">", 0, "records can't be read: python lake.py failed list"),
     "delivery-failures": (300, 1, ">", 0, "a given-up batch could not even be stored: rows are lost"),
-    "given-up": (86_400, 1, ">", 0, "batches were given up: see the failed bucket"),
+    "given-up": (86_400, 1, ">", 0, "batches were given up: python lake.py failed list"),
 }
 COMPARISONS = {">": "GreaterThanThreshold", "<": "LessThanThreshold"}
 

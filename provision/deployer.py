@@ -153,6 +153,9 @@ def database(account: Account, settings: Settings) -> Iterator[Statement]:
     parts = (f"db:{account.name('database')}", f"pg:{account.name('postgres')}*")
     ours = [account.arn("rds", one) for one in (*parts, f"subgrp:{account.name('database')}")]
     yield allow("DatabaseTags", ["rds:ListTagsForResource"], ours)
+    # What its tables are like, for those who read the rows.
+    bucket = f"arn:{account.partition}:s3:::{settings.s3_bucket}"
+    yield allow("Schemas", ["s3:PutObject"], f"{bucket}/{settings.s3_prefix}schemas/*")
     if settings.create_rds:
         yield from new_database(account, *ours)
 

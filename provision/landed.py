@@ -3,6 +3,8 @@
     {prefix}changes/{schema}/{table}/cdc_date=2026-03-01/cdc_hour=09/{shard_id}-{first_sequence_number}.jsonl.gz
     {prefix}control/cdc_date=2026-03-01/...    {prefix}quarantine/cdc_date=2026-03-01/...
 
+and what `lake.py failed redrive` has landed since, under such keys that end in .redrive.jsonl.gz.
+
 `lambda_function` makes these keys and the rows in the objects; its docstring is the contract. Every reader
 here takes a missing bucket for one that holds nothing, and passes over a key that is not of that form.
 """
@@ -30,6 +32,7 @@ INVOCATION = timedelta(
     minutes=15
 )  # Lambda's longest timeout: objects of one invocation are not further apart
 ONE_DAY = timedelta(days=1)
+LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
 SEQUENCE_DIGITS = 56
 TIP_PAGES = 20  # so many pages at the tip, each with records: the shard is still written to
 READ_PAUSE_SECONDS = 0.25  # a shard takes five reads a second, of all its readers; the function takes one
@@ -38,7 +41,7 @@ THROTTLED = {"ProvisionedThroughputExceededException", "LimitExceededException"}
 THROTTLED_ATTEMPTS = 20
 
 DAY_FOLDER = re.compile(r"/cdc_date=([0-9]{4}-[0-9]{2}-[0-9]{2})/\Z").search
-OBJECT_NAME = re.compile(r"([^/]+)-([0-9]{56})\.jsonl\.gz").fullmatch
+OBJECT_NAME = re.compile(r"([^/]+)-([0-9]{56})(\.redrive)?\.jsonl\.gz").fullmatch
 
 # ----------------------------------------------------------------------------------------------------------
 # Value types
@@ -92,6 +95,7 @@ class LandedKey:
     key: str
     last_modified: datetime
     size: int
+    is_redriven: bool = False  # written later, by lake.py: it tells nothing of how far the function is
 
 
 @dataclass(frozen=True)
@@ -163,13 +167,6 @@ def day_of(path: str) -> date | None:
         return None
 
 
-def quarantined(account: Account, bucket: str, prefix: str, now: datetime, days: int = 7) -> ObjectCount:
-    """Objects in quarantine/ of the last days dates, today's included; the newest date is counted first."""
-    dates = (now.date() + ONE_DAY - ONE_DAY * n for n in range(days + 1))  # tomorrow: a clock that is ahead
-    bases = (f"{prefix}quarantine/cdc_date={day}/" for day in dates)
-    return counted(chain.from_iterable(listing(account, bucket, "Contents", Prefix=base) for base in bases))
-
-
 def given_up(account: Account, failed_bucket: str) -> ObjectCount:
     """Batches that the event source mapping gave up; newest is that of the counted ones, in order of keys."""
     return counted(listing(account, failed_bucket, "Contents"))
@@ -228,7 +225,7 @@ def undelivered(account: Account, stream: str, bucket: str, prefix: str, now: da
 
     A shard is read from 15 minutes before the end of what landed of it, else from its oldest record, to its
     tip. A shard without a record is drained. One that is written to as fast as it is read is not.
-    A record that was given up has not landed: it is in the failed bucket until it is landed from there.
+    A record that was given up has not landed: it is in the failed bucket until lake.py failed redrive.
     """
     summary = stream_call(account, "describe_stream_summary", stream, StreamName=stream)
     retention = timedelta(hours=summary["StreamDescriptionSummary"]["RetentionPeriodHours"])
@@ -261,7 +258,8 @@ def newest_keys(keys: Iterable[LandedKey], shards: Mapping[str, str]) -> dict[st
     newest: dict[str, LandedKey] = {}
     for key in keys:
         shard_id = key.shard_id
-        if shard_id in shards and key.first_sequence_number >= shards[shard_id]:
+        is_of_shard = shard_id in shards and key.first_sequence_number >= shards[shard_id]
+        if is_of_shard and not key.is_redriven:
             newest[shard_id] = max(newest.get(shard_id, key), key, key=first_sequence_number)
     return newest
 
@@ -279,7 +277,8 @@ def objects_of(
     """The objects that may hold the last record of each shard, the likeliest first.
 
     A batch is contiguous, so whatever begins between the first record of an object and its last one was
-    written by the same invocation: what is older than that cannot hold the last record.
+    written by the same invocation: what is older than that cannot hold the last record. What was redriven
+    can, whenever that was.
     """
     found: dict[str, list[LandedKey]] = {record.shard_id: [] for record in records}
     for day in sorted({day for record in records for day in record.days}):
@@ -288,7 +287,8 @@ def objects_of(
                 found[key.shard_id].append(key)
     for shard_id, keys in found.items():
         keys.sort(key=first_sequence_number, reverse=True)
-        found[shard_id] = [key for key in keys if key.last_modified >= keys[0].last_modified - INVOCATION]
+        newest = next((key.last_modified for key in keys if not key.is_redriven), LONG_AGO)
+        found[shard_id] = [key for key in keys if key.is_redriven or key.last_modified >= newest - INVOCATION]
     return found
 
 
@@ -336,6 +336,7 @@ def keys_in(
                 key,
                 found["LastModified"],
                 found["Size"],
+                bool(name[3]),
             )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from io import StringIO
@@ -90,22 +90,37 @@ class Settings:
     @classmethod
     def from_mapping(cls, values: Mapping[str, str], other_faults: Iterable[str] = ()) -> Settings:
         """S3_BUCKET, PIPELINE_NAME, ...; empty means the default. Raises SettingsError with all faults."""
-        read: dict[str, Any] = {}
-        faults = list(other_faults)
-        for one in fields(cls):
-            key = one.name.upper()
-            text = values.get(key) or ("" if key in values and key in MAY_BE_EMPTY else None)
-            if text is None:
-                continue
-            try:
-                read[one.name] = READERS.get(key, str)(text)
-            except ValueError as fault:
-                faults.append(f"{key}={text!r} {fault}")
-        faults += list(value_faults(read))
-        faults += list(missing(read))
-        if faults:
-            raise SettingsError(faults)
-        return cls(**read)
+        return cls(**read_values([one.name for one in fields(cls)], values, other_faults, wanted))
+
+
+def read_values(
+    names: Iterable[str],
+    values: Mapping[str, str],
+    other_faults: Iterable[str],
+    wanted: Callable[[Mapping[str, Any]], Mapping[str, str]],
+) -> dict[str, Any]:
+    """The settings of these names that are set. Raises SettingsError with all faults.
+
+    wanted: {"S3_BUCKET": "the bucket that takes the rows"}, what has to be set, given what is.
+    """
+    read: dict[str, Any] = {}
+    faults = list(other_faults)
+    for name in names:
+        key = name.upper()
+        text = values.get(key) or ("" if key in values and key in MAY_BE_EMPTY else None)
+        if text is None:
+            continue
+        try:
+            read[name] = READERS.get(key, str)(text)
+        except ValueError as fault:
+            faults.append(f"{key}={text!r} {fault}")
+    faults += value_faults(read)
+    faults += [
+        f"{key} is not set: {meaning}" for key, meaning in wanted(read).items() if not read.get(key.lower())
+    ]
+    if faults:
+        raise SettingsError(faults)
+    return read
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -215,8 +230,9 @@ def rds_faults(read: Mapping[str, Any]) -> Iterator[str]:
         yield 'PGPASSWORD: RDS takes 8 to 128 printable characters other than / " @ and blanks'
 
 
-def missing(read: Mapping[str, Any]) -> Iterator[str]:
-    wanted = {
+def wanted(read: Mapping[str, Any]) -> dict[str, str]:
+    """What has to be set, and what it means."""
+    needed = {
         "S3_BUCKET": "the bucket that takes the rows, a name that nobody in the world has yet",
         "PIPELINE_NAME": "what all of the chain is named after, lending",
         "PGDATABASE": "the database to read",
@@ -224,12 +240,10 @@ def missing(read: Mapping[str, Any]) -> Iterator[str]:
         "PGPASSWORD": "its password",
     }
     if not read.get("create_rds"):
-        wanted["PGHOST"] = "the host of the RDS instance; or CREATE_RDS=true, to make one"
+        needed["PGHOST"] = "the host of the RDS instance; or CREATE_RDS=true, to make one"
     if read.get("create_rds"):
-        wanted["SUBNET_IDS"] = "two subnets or more, in two availability zones, for the database and DMS"
-    for key, meaning in wanted.items():
-        if not read.get(key.lower()):
-            yield f"{key} is not set: {meaning}"
+        needed["SUBNET_IDS"] = "two subnets or more, in two availability zones, for the database and DMS"
+    return needed
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -239,6 +253,13 @@ def missing(read: Mapping[str, Any]) -> Iterator[str]:
 
 def read_settings(dotenv_file: Path, environment: MutableMapping[str, str] = os.environ) -> Settings:
     """Settings of the environment and, below it, of .env, whose AWS_* go to the environment, for boto3."""
+    return Settings.from_mapping(*merged_values(dotenv_file, environment))
+
+
+def merged_values(
+    dotenv_file: Path, environment: MutableMapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """The environment's values and, below them, those of .env; and what is wrong with its lines."""
     faults = []
     merged, known = dict(environment), Settings.keys()
     for key, value in dotenv(dotenv_file).items():
@@ -252,7 +273,7 @@ def read_settings(dotenv_file: Path, environment: MutableMapping[str, str] = os.
             merged.setdefault(key, value)
             if key.startswith("AWS_"):
                 environment.setdefault(key, value)
-    return Settings.from_mapping(merged, faults)
+    return merged, faults
 
 
 def dotenv(file: Path) -> dict[str, str | None]:

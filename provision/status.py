@@ -24,8 +24,9 @@ from provision.declaration import TASK_RUN
 from provision.engine import UNKNOWN, Action, Live, Observed, Resource, Spec, plan_step, refs_in, resolve
 from provision.kinds import dms, kinesis, lambda_
 from provision.kinds.documents import as_declared
-from provision.landed import ObjectCount, TableLanded, given_up, quarantined, tables_landed
+from provision.landed import ObjectCount, TableLanded, given_up, tables_landed
 from provision.settings import Settings
+from provision.status_set_aside import quarantined
 from provision.surroundings import connect_parameters
 
 PATH = {

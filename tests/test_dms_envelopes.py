@@ -23,8 +23,9 @@ from local_run.replication.envelopes import (
     Transaction,
 )
 from local_run.replication.tables import SourceTable
-from local_run.replication.values import Rendering, ValueFault
+from local_run.replication.values import ValueFault
 from provision.database import Column
+from provision.dms_types import Rendering
 
 TASK = "QX5DLEND7TASKW3J6ZP2MCHAIN"
 AT = "2026-03-01T09:16:10.500120Z"

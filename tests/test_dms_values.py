@@ -15,15 +15,16 @@ import psycopg2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from postgresql_types import TYPES, TYPES_SCHEMA
+from postgresql_types import ALL_TYPES, ALL_TYPES_SCHEMA, start_complete_postgres
 from psycopg2 import sql
 
-from local_run.postgres import Server, start_postgres
+from local_run.postgres import Server
 from local_run.replication.tables import SourceTable, read_tables
-from local_run.replication.values import SESSION, Rendering, ValueFault, dms_type, renderer, session
+from local_run.replication.values import SESSION, ValueFault, renderer, session
 from provision.database import Column
+from provision.dms_types import Rendering, dms_type
 
-TYPE_IDS = [f"{position} {one[0]} {one[1]}"[:40] for position, one in enumerate(TYPES)]
+TYPE_IDS = [f"{position} {one[0]} {one[1]}"[:40] for position, one in enumerate(ALL_TYPES)]
 
 # --------------------------------------------------------------------------------------------------------
 # Values, as a real PostgreSQL writes them
@@ -32,7 +33,7 @@ TYPE_IDS = [f"{position} {one[0]} {one[1]}"[:40] for position, one in enumerate(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with start_postgres() as running:
+    with start_complete_postgres() as running:
         yield running
 
 
@@ -46,12 +47,12 @@ def connection(server: Server) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def every_type(connection: Any) -> SourceTable:
-    """A table with a column c0, c1, ... for each of TYPES, and one row."""
-    columns = ", ".join(f"c{position} {one[0]}" for position, one in enumerate(TYPES))
-    values = ", ".join(one[1] for one in TYPES)
+    """A table with a column c0, c1, ... for each of ALL_TYPES, and one row."""
+    columns = ", ".join(f"c{position} {one[0]}" for position, one in enumerate(ALL_TYPES))
+    values = ", ".join(one[1] for one in ALL_TYPES)
     run(
         connection,
-        f"{TYPES_SCHEMA}"
+        f"{ALL_TYPES_SCHEMA}"
         f"CREATE TABLE every_type (id int PRIMARY KEY, {columns});"
         f"INSERT INTO every_type VALUES (1, {values})",
     )
@@ -65,9 +66,9 @@ def texts(connection: Any, every_type: SourceTable) -> list[bytes]:
     return copied(connection, "every_type")[0][1:]
 
 
-@pytest.mark.parametrize("number", range(len(TYPES)), ids=TYPE_IDS)
+@pytest.mark.parametrize("number", range(len(ALL_TYPES)), ids=TYPE_IDS)
 def test_a_value_arrives_as_documented(every_type: SourceTable, texts: list[bytes], number: int) -> None:
-    _, _, loaded, changed, _ = TYPES[number]
+    _, _, loaded, changed, _ = ALL_TYPES[number]
     column = every_type.columns[number + 1]
 
     written = [renderer(column, Rendering(), is_load=is_load)(texts[number]) for is_load in (True, False)]
@@ -78,15 +79,15 @@ def test_a_value_arrives_as_documented(every_type: SourceTable, texts: list[byte
 
 def test_output_functions_write_what_copy_writes(connection: Any, texts: list[bytes]) -> None:
     """format('%s') calls the output function, as pgoutput does."""
-    names = ", ".join(f"format('%s', c{number})" for number in range(len(TYPES)))
+    names = ", ".join(f"format('%s', c{number})" for number in range(len(ALL_TYPES)))
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {names} FROM every_type")
         assert [one.encode() for one in cursor.fetchone()] == texts
 
 
-@pytest.mark.parametrize("number", range(len(TYPES)), ids=TYPE_IDS)
+@pytest.mark.parametrize("number", range(len(ALL_TYPES)), ids=TYPE_IDS)
 def test_a_column_has_its_type_in_table_definitions(every_type: SourceTable, number: int) -> None:
-    expected = TYPES[number][4]
+    expected = ALL_TYPES[number][4]
     if expected is not None:
         assert dms_type(every_type.columns[number + 1], Rendering()) == expected
 

@@ -14,8 +14,8 @@ OURS = {"lambda_function", "setup_dms", "lake", "provision", "lake_tools", "loca
 MAY_IMPORT = {
     "lambda_function": set[str](),
     "provision": set[str](),
-    "setup_dms": {"provision"},
-    "lake_tools": {"lambda_function"},
+    "setup_dms": {"provision", "lake_tools"},
+    "lake_tools": {"lambda_function", "provision"},
     "lake": {"lake_tools"},
     "local_run": {"provision", "setup_dms"},
 }

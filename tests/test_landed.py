@@ -25,11 +25,11 @@ from provision.landed import (
     Undelivered,
     given_up,
     landed_keys,
-    quarantined,
     starting_point,
     tables_landed,
     undelivered,
 )
+from provision.status_set_aside import quarantined
 
 REGION, ACCOUNT_ID = "eu-west-1", "123456789012"
 STREAM, BUCKET, FAILED = "lending", "lending-rows", "lending-failed"
@@ -125,6 +125,18 @@ class Chain:
             iterator = self.kinesis.get_shard_iterator(**place)["ShardIterator"]
             found = self.kinesis.get_records(ShardIterator=iterator)["Records"][only]
             self.land({"Records": [delivered(one, shard_id) for one in found]}, prefix)
+
+    def redrive(self, shard_id: str, only: slice, written: datetime) -> None:
+        """Lands the records of the shard under the keys of lake.py failed redrive."""
+        self.poll(shard_id, prefix="redriven-before/", only=only)
+        for found in self.s3.list_objects_v2(Bucket=BUCKET, Prefix="redriven-before/")["Contents"]:
+            source = {"Bucket": BUCKET, "Key": found["Key"]}
+            key = (
+                found["Key"].removeprefix("redriven-before/").removesuffix(".jsonl.gz") + ".redrive.jsonl.gz"
+            )
+            self.s3.copy_object(Bucket=BUCKET, Key=key, CopySource=source)
+            self.s3.delete_object(**source)
+            written_at(key, written)
 
     def sequence_numbers(self, shard_id: str) -> list[str]:
         shard = kinesis_backends[ACCOUNT_ID][REGION].streams[STREAM].shards[shard_id]
@@ -452,6 +464,19 @@ def test_starting_point_reads_a_shard_that_has_control_records_only(chain: Chain
     assert chain.starting_point() == datetime(2026, 3, 1, 9, 45, 0, 123456, UTC)
 
 
+def test_starting_point_passes_over_what_was_redriven(chain: Chain) -> None:
+    """It says nothing of how far the function is, and is not even read."""
+    chain.make_stream()
+    chain.land(event(at("09:16:10")))
+    start = chain.starting_point()
+
+    folder = "changes/public/client/cdc_date=2026-03-01/cdc_hour=11/"
+    stored(BUCKET, f"{folder}{SHARD_0}-{FIRST_SEQUENCE + 99}.redrive.jsonl.gz")
+
+    assert start is not None
+    assert chain.starting_point() == start
+
+
 def test_starting_point_reads_a_shard_that_has_quarantined_records_only(chain: Chain) -> None:
     chain.make_stream()
     chain.land(event(b"no envelope"))
@@ -643,6 +668,28 @@ def test_undelivered_finds_the_last_record_in_an_object_that_began_hours_before(
     chain.age_records(SHARD_0, timedelta(hours=5))
     chain.put(just_now(table_name="other"), just_now(**commit))
     chain.poll(SHARD_0)
+    assert chain.undelivered() == []
+
+
+def test_undelivered_finds_the_last_record_where_a_redrive_has_landed_it(chain: Chain) -> None:
+    """Its batch was given up: it is in an object of lake.py's."""
+    chain.make_stream()
+    chain.put(just_now(), just_now(table_name="other"), just_now())
+    chain.poll(SHARD_0, only=slice(0, 2))
+    assert len(chain.undelivered()) == 1
+
+    chain.redrive(SHARD_0, slice(2, 3), datetime.now(UTC) + timedelta(days=2))
+
+    assert chain.undelivered() == []
+
+
+def test_undelivered_finds_the_last_record_beside_what_was_redriven_later(chain: Chain) -> None:
+    chain.make_stream()
+    chain.put(just_now(), just_now(table_name="other"), just_now())
+    chain.poll(SHARD_0)
+
+    chain.redrive(SHARD_0, slice(1, 2), datetime.now(UTC) + timedelta(days=2))
+
     assert chain.undelivered() == []
 
 

@@ -18,8 +18,10 @@ from replication_support import Database, Stream, land, played, task_configurati
 
 from local_run.postgres import Server, start_postgres
 from local_run.proof import prove
-from local_run.replication.source import Source
-from local_run.replication.task import TaskError
+from local_run.replication.pgoutput import Begin
+from local_run.replication.position import Snapshot
+from local_run.replication.source import CAPTURE_DDL, Source
+from local_run.replication.task import TaskError, has_seen
 from local_run.workload import by_table
 
 
@@ -485,6 +487,188 @@ def test_with_captured_ddl_an_alter_is_told_and_followed(database: Database, tmp
     assert count(database, "public.awsdms_ddl_audit") == 0
 
 
+def test_rows_of_a_former_type_suspend_their_table_and_are_not_quoted(
+    database: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They were written before the ALTER, and are read after it."""
+    database.sql("CREATE TABLE entry (id int PRIMARY KEY, note text); INSERT INTO entry VALUES (1, 'a')")
+    stream, given = Stream(), task_configuration(database.parameters)
+    with played(given, tmp_path, stream) as task:
+        task.catch_up()
+    database.sql("UPDATE entry SET note = 'top secret'")
+    database.sql("ALTER TABLE entry ALTER note TYPE double precision USING 0")
+    with played(given, tmp_path, stream) as task:
+        task.catch_up()
+        reason = task.task.progress.table("public", "entry").suspended
+    assert reason.startswith("column 'note' has another type: stop and resume the task, then reload")
+    assert "top secret" not in capfd.readouterr().err
+    assert stream.rows_of("public.entry", "update") == []
+
+
+def test_a_value_that_does_not_fit_suspends_its_table_and_is_not_quoted(
+    database: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    database.sql("CREATE TABLE entry (id int PRIMARY KEY, d float8); CREATE TABLE well (id int PRIMARY KEY)")
+    stream = Stream()
+    with played(task_configuration(database.parameters), tmp_path, stream) as task:
+        task.wait_until_running()
+        change = task.task.tables["public", "entry"].messages.change
+
+        def unfit(*arguments: Any, **named: Any) -> Any:
+            float("top secret")
+            return change(*arguments, **named)
+
+        task.task.tables["public", "entry"].messages.change = unfit  # type: ignore[method-assign]
+        database.sql("INSERT INTO entry VALUES (1, 2); INSERT INTO well VALUES (1)")
+        task.catch_up()
+        reason = task.task.progress.table("public", "entry").suspended
+    assert reason.startswith("a value does not fit its column's type")
+    assert "top secret" not in capfd.readouterr().err
+    assert stream.rows_of("public.well") == [{"id": 1}]
+
+
+@pytest.mark.parametrize(
+    ("statements", "reason"),
+    [
+        ("ALTER TABLE entry RENAME TO other", "it is called otherwise now"),
+        ("DROP TABLE entry", "it was dropped"),
+        ("DROP TABLE entry; CREATE TABLE entry (id int PRIMARY KEY)", "it was dropped"),
+    ],
+)
+def test_a_table_that_is_gone_under_its_name_is_suspended(
+    database: Database, tmp_path: Path, statements: str, reason: str
+) -> None:
+    database.sql("CREATE TABLE entry (id int PRIMARY KEY)")
+    with played(task_configuration(database.parameters), tmp_path, Stream()) as task:
+        task.catch_up()
+        database.sql(statements)
+        task.task.next_catalog = 0.0
+        task.wait(lambda: task.task.progress.table("public", "entry").suspended, "the suspension")
+        assert task.task.progress.table("public", "entry").suspended.startswith(reason)
+
+
+def test_a_new_table_is_named_with_what_takes_it_in(
+    database: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    database.sql("CREATE TABLE entry (id int PRIMARY KEY)")
+    with played(task_configuration(database.parameters), tmp_path, Stream()) as task:
+        task.catch_up()
+        database.sql("CREATE TABLE visit (id int PRIMARY KEY)")
+        task.task.next_catalog = 0.0
+        task.wait(lambda: ("public", "visit") in task.task.met, "the new table")
+    assert "table public.visit is new: python setup_dms.py apply takes it in" in capfd.readouterr().err
+
+
+def test_a_reload_of_a_table_altered_meanwhile_suspends_it_alone(database: Database, tmp_path: Path) -> None:
+    database.sql("CREATE TABLE entry (id int PRIMARY KEY, note text); CREATE TABLE well (id int PRIMARY KEY)")
+    stream = Stream()
+    with played(task_configuration(database.parameters), tmp_path, stream) as task:
+        task.wait_until_running()
+        database.sql("ALTER TABLE entry DROP note")
+        task.reload("public", "entry")
+        database.sql("INSERT INTO well VALUES (1)")
+        task.catch_up()
+        reason = task.task.progress.table("public", "entry").suspended
+    assert reason.startswith("it is not what DMS knows any more")
+    assert stream.rows_of("public.well") == [{"id": 1}]
+
+
+def test_a_reload_waits_for_a_snapshot_that_has_seen_what_was_sent(
+    database: Database, tmp_path: Path
+) -> None:
+    database.sql("CREATE TABLE entry (id int PRIMARY KEY); INSERT INTO entry VALUES (1)")
+    stream, asked = Stream(), []
+
+    def are_seen_by(snapshot: Any) -> bool:
+        asked.append(snapshot)
+        return len(asked) > 2
+
+    with played(task_configuration(database.parameters), tmp_path, stream) as task:
+        task.catch_up()
+        task.task.recent.are_seen_by = are_seen_by  # type: ignore[method-assign]
+        task.reload("public", "entry")
+    assert len(asked) == 3
+    assert stream.operations_of("public.entry").count("load") == 2
+
+
+def test_a_load_leaves_out_the_changes_that_its_snapshot_has_seen() -> None:
+    snapshot = Snapshot(100, 105, frozenset({101}), log_end=1000)
+    seen = [
+        has_seen(snapshot, Begin(lsn, "", xid)) for xid, lsn in ((99, 10), (101, 10), (104, 10), (104, 1000))
+    ]
+    assert seen == [True, False, True, False]
+    assert not has_seen(None, Begin(10, "", 99))
+
+
+def test_a_table_that_others_inherit_from_is_loaded_without_their_rows(
+    database: Database, tmp_path: Path
+) -> None:
+    database.sql(
+        "CREATE TABLE entry (id int PRIMARY KEY); CREATE TABLE late (PRIMARY KEY (id)) INHERITS (entry)"
+    )
+    database.sql("INSERT INTO entry VALUES (1); INSERT INTO late VALUES (2)")
+    stream = Stream()
+    with played(task_configuration(database.parameters), tmp_path, stream) as task:
+        task.wait_until_running()
+        database.sql("INSERT INTO entry VALUES (3); INSERT INTO late VALUES (4)")
+        task.catch_up()
+    assert [row["id"] for row in stream.rows_of("public.entry")] == [1, 3]
+    assert [row["id"] for row in stream.rows_of("public.late")] == [2, 4]
+
+
+def test_what_was_made_in_the_database_goes_and_what_was_there_stays(
+    database: Database, tmp_path: Path
+) -> None:
+    """Both of an event trigger of captured DDL: ours, and one that a real task has made."""
+    database.sql("CREATE TABLE entry (id int PRIMARY KEY); CREATE SCHEMA awsdms")
+    given = task_configuration(
+        database.parameters, postgresql={"CaptureDdls": True}, heartbeat_schema="awsdms"
+    )
+    found = "SELECT (SELECT count(*) FROM pg_event_trigger), (SELECT count(*) FROM pg_publication),"
+    found += " (SELECT count(*) FROM pg_tables WHERE tablename LIKE 'awsdms%')"
+
+    def run(folder: Path) -> Any:
+        with played(given, folder, Stream()) as task:
+            task.catch_up()
+            task.wait(lambda: task.task.next_heartbeat > 0, "the heartbeat")
+        task.task.source.remove(task.task.progress)
+        return database.sql(found).fetchone()
+
+    assert run(tmp_path / "first") == (0, 0, 0)
+    database.sql(CAPTURE_DDL)
+    assert run(tmp_path / "second") == (1, 0, 1)
+    database.sql("DROP EVENT TRIGGER awsdms_intercept_ddl")
+
+
+def test_a_limit_of_the_role_does_not_end_a_load(database: Database, tmp_path: Path) -> None:
+    database.sql(
+        "CREATE TABLE entry (id int PRIMARY KEY); INSERT INTO entry SELECT generate_series(1, 20000)"
+    )
+    database.sql(f"ALTER DATABASE {database.name} SET statement_timeout = '20ms'")
+    stream = Stream()
+    with played(task_configuration(database.parameters), tmp_path, stream) as task:
+        task.wait_until_running()
+    assert len(stream.rows_of("public.entry", "load")) == 20_000
+
+
+def test_a_row_too_long_for_the_stream_suspends_its_table_in_the_load_too(
+    database: Database, tmp_path: Path
+) -> None:
+    database.sql(
+        "CREATE TABLE entry (id int PRIMARY KEY, a text, b text); CREATE TABLE well (id int PRIMARY KEY)"
+    )
+    database.sql("INSERT INTO entry VALUES (1, repeat('x', 600000), repeat('y', 600000))")
+    database.sql("INSERT INTO well VALUES (1)")
+    stream = Stream()
+    given = task_configuration(database.parameters, settings={"TargetMetadata.LobMaxSize": 2000})
+    with played(given, tmp_path, stream) as task:
+        task.catch_up()
+        assert task.task.progress.table("public", "entry").suspended.startswith(
+            "column '*': the record has 1,2"
+        )
+    assert stream.rows_of("public.well") == [{"id": 1}]
+
+
 def test_malformed_utf8_suspends_its_table_and_no_other(server: Server, tmp_path: Path) -> None:
     database = Database(server, "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
     for table in ("loaded", "changed", "well"):
@@ -618,7 +802,7 @@ def test_a_slot_that_is_gone_fails_the_task(database: Database, tmp_path: Path) 
     with played(given, tmp_path, Stream()) as task:
         task.catch_up()
         slot = task.task.progress.slot
-    Source(database.parameters, "lending_task").drop_slot(slot)
+    Source(database.parameters, "").drop_slot(slot)
     with (
         played(given, tmp_path, Stream()) as task,
         pytest.raises(TaskError, match=f"replication slot {slot} is gone"),

@@ -146,6 +146,17 @@ def test_a_task_that_is_not_played_is_refused_by_name(task: Any, faults: list[st
     assert list(task_faults(task)) == faults
 
 
+def test_a_partition_key_of_a_column_takes_its_name_and_a_constant_needs_one() -> None:
+    document = table_mappings(table_patterns("public.client"), None).document
+    rule = next(one for one in document["rules"] if one["rule-type"] == "object-mapping")
+    rule["mapping-parameters"] = {"partition-key-type": "attribute-name", "partition-key-name": "email"}
+    assert rule_faults(document) == []
+    rule["mapping-parameters"] = {"partition-key-type": "constant"}
+    assert rule_faults(document) == [
+        f"rule {rule['rule-name']}: object-mapping map-record-to-record: leave it out"
+    ]
+
+
 # ----------------------------------------------------------------------------------------------------------
 # Snapshots and positions
 # ----------------------------------------------------------------------------------------------------------

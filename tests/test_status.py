@@ -774,13 +774,13 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"given_up": ObjectCount(1, 10, NOW)},
         "given-up",
         "their rows are in none of the tables, only in these objects",
-        "aws s3 ls --recursive s3://lending-failed-123456789012",
+        "python lake.py failed list --kind batch",
     ),
     "quarantined records": (
         {"quarantined": ObjectCount(5000, 10, NOW, True)},
         "quarantined",
         "these records are in none of the tables, only in quarantine/, with the reason",
-        "aws s3 ls --recursive s3://lending-rows/raw/quarantine/",
+        "python lake.py failed list --kind poison",
     ),
     "no record": (
         {"figures": replace(WELL.figures, records_10_minutes=None)},

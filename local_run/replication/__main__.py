@@ -12,6 +12,8 @@ import signal
 import sys
 import threading
 import time
+import traceback
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,7 @@ class Instance:
                 configuration = read_configuration(self.session, self.task_name)
                 self.begin_run(control.orders, arn, configuration)
                 self.task = self.make_task(control, configuration)
+                self.message = None
                 self.task.run()
             except Ended:
                 if not self.is_ending():
@@ -133,13 +136,18 @@ class Instance:
             except (TaskError, StreamError, NotPlayedError) as error:
                 self.fail(str(error))
                 return self.settle(control)
-            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                say(f"the database is away: {type(error).__name__}; trying again")
-                self.stop.wait(AGAIN_SECONDS)
-                self.progress = position.load(self.state_file)
             except psycopg2.Error as error:
                 where = describe(configuration.database) if configuration else "the database"
-                self.fail(f"{where} refuses it: {refusal(error)}")
+                if not passes(error):
+                    self.fail(f"{where} refuses it: {refusal(error)}")
+                    return self.settle(control)
+                self.message = f"{where} is away ({refusal(error)}): trying again"
+                say(self.message)
+                self.stop.wait(AGAIN_SECONDS)
+                self.progress = position.load(self.state_file)
+            except Exception as error:  # whose text may hold a value
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                self.fail(f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}")
                 return self.settle(control)
         return None
 
@@ -154,9 +162,11 @@ class Instance:
         if orders.start_type == "resume-processing" and self.progress.slot:
             self.progress.run = orders.run
         else:
-            if self.progress.slot:
-                self.source_of(configuration).drop_slot(self.progress.slot)
+            if self.progress.publications:
+                self.source_of(configuration).remove(self.progress)
             self.progress = Progress(task_arn=arn, run=orders.run)
+            self.progress.publications = f"local_run_{uuid.uuid4().hex[:12]}"
+            self.progress.database = self.source_of(configuration).address
         position.save(self.state_file, self.progress)
 
     def settle(self, control: Control) -> None:
@@ -178,7 +188,7 @@ class Instance:
         )
 
     def source_of(self, configuration: Configuration) -> Source:
-        return Source(configuration.database, self.task_name.replace("-", "_"))
+        return Source(configuration.database, self.progress.publications)
 
     def kinesis(self) -> Any:
         from botocore.config import Config
@@ -236,6 +246,13 @@ class Instance:
             },
             "at": time.time(),
         }
+
+
+def passes(error: psycopg2.Error) -> bool:
+    """Whether the database is only away: no answer, shutting down, or a slot that a killed reader holds."""
+    if not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return False
+    return error.pgcode is None or error.pgcode.startswith(("08", "57P0", "55006"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from local_run.replication.envelopes import MessageSettings
-from local_run.replication.values import Rendering
+from provision.dms_types import Rendering
 from provision.engine import ProvisionError
 from provision.replication_task import is_selected, like, mapping_faults, partition_key
 
@@ -119,25 +119,18 @@ class Configuration:
     def selects(self, schema: str, table: str) -> bool:
         return is_selected(self.mappings, schema, table)
 
-    def partition_keys(self, schema: str, table: str, has_key: bool) -> tuple[str, str]:
-        """partition-key-type of a table's loads and of its changes.
+    def partition_keys(self, schema: str, table: str, has_key: bool) -> tuple[str, str, str]:
+        """partition-key-type of a table's loads and of its changes, and partition-key-name.
 
         By object mapping (documented); else loads by primary key (observed), changes by table (observed)
         or, with ParallelApplyThreads, by primary key (documented). Without a key, by table (observed).
         """
-        asked = next(
-            (
-                str(partition_key(rule) or "")
-                for rule in self.mappings["rules"]
-                if rule["rule-type"] == "object-mapping"
-                and like(rule["object-locator"]["schema-name"], schema)
-                and like(rule["object-locator"]["table-name"], table)
-            ),
-            "",
-        )
-        if asked:
-            return asked, asked
-        return ("primary-key", self.change_key) if has_key else ("schema-table", "schema-table")
+        for rule in self.mappings["rules"]:
+            locator = rule["object-locator"]
+            is_here = like(locator["schema-name"], schema) and like(locator["table-name"], table)
+            if rule["rule-type"] == "object-mapping" and is_here and (asked := partition_key(rule)):
+                return asked, asked, rule["mapping-parameters"].get("partition-key-name", "")
+        return ("primary-key", self.change_key, "") if has_key else ("schema-table", "schema-table", "")
 
 
 def read_configuration(session: Any, task_name: str) -> Configuration:
@@ -291,5 +284,6 @@ def rule_faults(mappings: Mapping[str, Any]) -> list[str]:
         if (kind := rule["rule-type"]) not in RULES
         or rule["rule-action"] not in RULES[kind]
         or rule.get("filters")
-        or set(rule.get("mapping-parameters", {})) - {"partition-key-type"}
+        or set(rule.get("mapping-parameters", {})) - {"partition-key-type", "partition-key-name"}
+        or (partition_key(rule) == "constant" and not rule["mapping-parameters"].get("partition-key-name"))
     ]

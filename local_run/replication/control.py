@@ -6,6 +6,7 @@ orders and hands in reports, so that a task that is busy can be told to stop.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -97,4 +98,5 @@ class Control:
 
     def write_status(self) -> None:
         status = {"pid": os.getpid(), "cpu_seconds": time.process_time(), **self.status()}
-        write_whole(self.status_file, msgspec.json.encode(status))
+        with contextlib.suppress(OSError):  # a full disk; orders go on to be read
+            write_whole(self.status_file, msgspec.json.encode(status))

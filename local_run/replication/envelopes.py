@@ -23,8 +23,9 @@ from enum import Enum
 from typing import Any, Final, Literal, NamedTuple
 
 from local_run.replication.tables import SourceTable
-from local_run.replication.values import NULL, Render, Rendering, dms_type, is_carried, json_string, renderer
+from local_run.replication.values import NULL, Render, json_string, renderer
 from provision.database import Column
+from provision.dms_types import Rendering, dms_type, is_carried
 
 KEY_CHARACTERS = 256  # D: of a partition key of Kinesis
 EMPTY = (NULL, b'""')

@@ -46,11 +46,16 @@ class LiveTable:
         """Whether the table has been altered since DMS learnt it."""
         return bool(self.fault(shape)) or len(shape.columns) > len(self.table.columns)
 
-    def fault(self, shape: pgoutput.Relation) -> str:
-        """What of an alteration can't be passed over; empty when all of it can."""
+    def fault(self, shape: pgoutput.Relation, *, is_former: bool = False) -> str:
+        """What of an alteration can't be passed over; empty when all of it can.
+
+        is_former: the shape is older than what DMS knows, and a column may be missing that came later.
+        """
         found = {column.name: (column.type_oid, column.modifier) for column in shape.columns}
         for column in self.table.columns:
             if column.name not in found:
+                if is_former:
+                    continue
                 return f"column {column.name!r} is gone"
             if found[column.name] != self.types[column.name]:
                 return f"column {column.name!r} has another type"

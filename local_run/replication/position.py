@@ -56,6 +56,9 @@ class Progress(msgspec.Struct):
     """Of one task: its run, its slot, the end of the last transaction that is on the stream."""
 
     task_arn: str = ""
+    database: str = ""  # host:port/name
+    publications: str = ""  # what their names begin with
+    made: list[str] = []  # in the database, besides slot and publications: see Source.remove
     run: int = 0
     announced_run: int = 0  # of which the control records of a start are on the stream
     slot: str = ""

@@ -11,7 +11,7 @@ import re
 import select
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -19,12 +19,14 @@ import psycopg2  # type: ignore[import-untyped]
 from psycopg2 import extras, sql
 
 from local_run.replication import pgoutput
-from local_run.replication.position import Snapshot, lsn_number
+from local_run.replication.position import Progress, Snapshot, lsn_number
 from local_run.replication.tables import SourceTable
 from local_run.replication.values import SESSION
 from local_run.replication.values import session as session_options
 
 DROP_ATTEMPTS = 10
+# Limits that its role or its database may have set would end a long load.
+WITHOUT_LIMITS = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
 ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 NULL = rb"\N"
@@ -33,8 +35,19 @@ UNCHECKED = "SQL_ASCII"
 WITH_KEY, WITHOUT_KEY = "all", "inserts"
 PUBLISHED = {WITH_KEY: "insert, update, delete", WITHOUT_KEY: "insert"}
 
+DDL = "captured DDL"
+DROP_CAPTURE_DDL = """
+DROP EVENT TRIGGER IF EXISTS awsdms_intercept_ddl;
+DROP FUNCTION IF EXISTS public.awsdms_intercept_ddl();
+DROP TABLE IF EXISTS public.awsdms_ddl_audit
+"""
+NAMES = r"""
+SELECT c.oid::bigint, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.relname NOT LIKE 'awsdms\_%'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+CREATE_HEARTBEAT = "CREATE TABLE {0} (hb_key bigint PRIMARY KEY, hb_last_heartbeat_at timestamp)"
 HEARTBEAT = """
-CREATE TABLE IF NOT EXISTS {0} (hb_key bigint PRIMARY KEY, hb_last_heartbeat_at timestamp);
 INSERT INTO {0} VALUES (1, localtimestamp)
 ON CONFLICT (hb_key) DO UPDATE SET hb_last_heartbeat_at = excluded.hb_last_heartbeat_at
 """
@@ -57,12 +70,17 @@ Row = list[bytes | None]
 class Source:
     """The database of one task. All of it raises psycopg2.Error."""
 
-    def __init__(self, parameters: dict[str, Any], task_name: str) -> None:
+    def __init__(self, parameters: Mapping[str, Any], publications: str) -> None:
         self.parameters = {"connect_timeout": 10, **parameters}
-        self.publications = {kind: f"local_run_{task_name}_{kind}" for kind in PUBLISHED}
+        self.publications = {kind: f"{publications}_{kind}" for kind in PUBLISHED}
+
+    @property
+    def address(self) -> str:
+        return "{host}:{port}/{dbname}".format(**self.parameters)
 
     def connect(self, **more: Any) -> Any:
-        return psycopg2.connect(**{"options": SESSION, **self.parameters, **more})
+        options = f"{more.pop('options', SESSION)} {WITHOUT_LIMITS}"
+        return psycopg2.connect(**{**self.parameters, **more}, options=options)
 
     def replication_connection(self, server_encoding: str = "") -> Any:
         # The server would end a connection that does not answer during a long load.
@@ -145,11 +163,16 @@ class Source:
             oid = cursor.fetchone()[0]
         return f"{task_id[:16].lower()}_{oid:08}_{uuid.uuid4()}".replace("-", "_")
 
-    def remove(self, slot: str) -> None:
-        """Takes away what was made in the database for the task."""
-        self.drop_slot(slot)
+    def remove(self, progress: Progress) -> None:
+        """Takes away what was made in the database for the task; of others' it touches nothing."""
+        self.drop_slot(progress.slot)
         with self.session() as cursor:
-            cursor.execute("DROP EVENT TRIGGER IF EXISTS awsdms_intercept_ddl")
+            for made in progress.made:
+                if made == DDL:
+                    cursor.execute(DROP_CAPTURE_DDL)
+                else:
+                    heartbeat = sql.Identifier(made, "awsdms_heartbeat")
+                    cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(heartbeat))
             for publication in self.publications.values():
                 cursor.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(publication)))
 
@@ -157,20 +180,41 @@ class Source:
     # What DMS has in the database
     # ------------------------------------------------------------------------------------------------------
 
-    def capture_ddl(self) -> None:
-        """Makes the event trigger and its table, under DMS's names (documented); for superusers alone."""
+    def capture_ddl(self) -> list[str]:
+        """Makes the event trigger and its table, under DMS's names (documented), if they are not there.
+
+        For superusers alone. Gives what was made, for remove; so does beat.
+        """
         with self.session() as cursor:
             cursor.execute("SELECT FROM pg_event_trigger WHERE evtname = 'awsdms_intercept_ddl'")
-            if not cursor.rowcount:
-                cursor.execute(CAPTURE_DDL)
+            if cursor.rowcount:
+                return []
+            cursor.execute(CAPTURE_DDL)
+        return [DDL]
 
-    def beat(self, schema: str) -> None:
+    def beat(self, schema: str) -> list[str]:
         """Writes the heartbeat: a change that moves the slot on in a database without any (documented)."""
-        try:
-            with self.session() as cursor:
-                cursor.execute(sql.SQL(HEARTBEAT).format(sql.Identifier(schema, "awsdms_heartbeat")))
-        except psycopg2.errors.InvalidSchemaName:
-            print(f"no heartbeat: there is no schema {schema!r}", file=sys.stderr, flush=True)
+        table = sql.Identifier(schema, "awsdms_heartbeat")
+        with self.session() as cursor:
+            cursor.execute(
+                "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL,"
+                " EXISTS (SELECT FROM pg_tables WHERE schemaname = %s AND tablename = 'awsdms_heartbeat')",
+                (schema, schema),
+            )
+            has_schema, has_table = cursor.fetchone()
+            if not has_schema:
+                print(f"no heartbeat: there is no schema {schema!r}", file=sys.stderr, flush=True)
+                return []
+            if not has_table:
+                cursor.execute(sql.SQL(CREATE_HEARTBEAT).format(table))
+            cursor.execute(sql.SQL(HEARTBEAT).format(table))
+        return [] if has_table else [schema]
+
+    def names(self) -> dict[int, tuple[str, str]]:
+        """Schema and name of every table by its OID; DMS's own are not among them."""
+        with self.session() as cursor:
+            cursor.execute(NAMES)
+            return {oid: (schema, name) for oid, schema, name in cursor.fetchall()}
 
     # ------------------------------------------------------------------------------------------------------
     # Loading

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from provision.database import COLUMNS, RELATIONS, Column, Relation
+from provision.database import COLUMNS, DETAILS, RELATIONS, Column, Relation
 
 
 @dataclass(frozen=True)
@@ -89,24 +89,3 @@ def fetched(connection: Any, query: str, parameters: dict[str, Any] | None = Non
     with connection.cursor() as cursor:
         cursor.execute(query, parameters)
         return list(cursor.fetchall())
-
-
-# Before PostgreSQL 18 a generated column is never in the log, whatever the publication says; since then
-# a publication can ask for it. Left out in both cases, so that load and changes have the same columns.
-DETAILS = """
-SELECT c.oid::bigint,
-       ARRAY(SELECT a.attname::text FROM pg_index k,
-                    unnest(k.indkey::int2[]) WITH ORDINALITY AS i (attnum, place)
-             JOIN pg_attribute a ON a.attnum = i.attnum
-             WHERE k.indrelid = c.oid AND k.indisprimary AND k.indimmediate AND k.indisvalid
-               AND a.attrelid = c.oid AND i.place <= k.indnkeyatts
-             ORDER BY i.place),
-       ARRAY(SELECT a.attname::text FROM pg_attribute a
-             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull
-             ORDER BY a.attnum),
-       ARRAY(SELECT a.attname::text FROM pg_attribute a
-             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
-             ORDER BY a.attnum)
-FROM pg_class c
-WHERE c.oid = ANY (%(oids)s::bigint[]::oid[])
-"""

@@ -10,6 +10,7 @@ before it. A table that can't go on is suspended, as DMS does it, and says why; 
 
 from __future__ import annotations
 
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+import psycopg2  # type: ignore[import-untyped]
 
 from local_run.replication import pgoutput, position
 from local_run.replication.configuration import Configuration
@@ -32,7 +35,13 @@ from local_run.replication.values import LobTruncated, ValueFault
 IDLE_SECONDS = 0.1
 LOOK_SECONDS = 0.25  # for orders, while changes come without a pause
 STATUS_SECONDS = 60.0  # a row of awsdms_status a minute (observed)
+CATALOG_SECONDS = 5.0
+# Of a value that is none of the type; their own texts hold it.
+UNFIT = (ValueError, ArithmeticError, struct.error)
 Reading = Literal["change-first", "commit-first"]
+
+
+ANEW = "stop and resume the task, then reload the table"
 
 
 class TaskError(Exception):
@@ -73,6 +82,8 @@ class Task:
     next_look: float = 0.0  # of the monotonic clock, as the others
     next_status: float = 0.0
     next_heartbeat: float = 0.0
+    next_catalog: float = 0.0
+    met: set[tuple[str, str]] = field(default_factory=set)  # new tables that were told of
     own_rows: int = 0  # of DMS's own tables, which it counts in place of transactions
     changes: int = 0
     loaded: int = 0
@@ -159,13 +170,20 @@ class Task:
         if not self.tables:  # FailOnNoTablesCaptured
             raise TaskError("no table was found that the selection rules include")
         if self.configuration.captures_ddl:
-            self.source.capture_ddl()
+            self.progress.made += self.source.capture_ddl()
 
     def live_table(self, cursor: Any, table: SourceTable) -> LiveTable:
         given = self.configuration
-        load_key, change_key = given.partition_keys(table.schema, table.name, bool(table.primary_key))
+        load_key, change_key, key_name = given.partition_keys(
+            table.schema, table.name, bool(table.primary_key)
+        )
         messages = TableMessages(
-            table, given.messages, given.rendering, load_key=load_key, change_key=change_key
+            table,
+            given.messages,
+            given.rendering,
+            load_key=load_key,
+            change_key=change_key,
+            key_name=key_name,
         )
         cursor.execute(
             "SELECT attname, atttypid::bigint, atttypmod FROM pg_attribute"
@@ -215,7 +233,9 @@ class Task:
         live.progress.loaded_rows = 0
 
         def take(row: Row) -> None:
-            self.writer.add(live.messages.load(row, now()))
+            message = live.messages.load(row, now())
+            self.check_size(message)
+            self.writer.add(message)
             live.progress.loaded_rows += 1
             self.loaded += 1
             if self.writer.is_full:
@@ -227,6 +247,10 @@ class Task:
             live.progress.state = "Table completed"
         except ValueFault as fault:
             self.refuse(live, fault)
+        except (psycopg2.errors.UndefinedColumn, psycopg2.errors.UndefinedTable):
+            self.suspend(live, f"it is not what DMS knows any more: {ANEW}")
+        except UNFIT:
+            self.suspend(live, f"a value does not fit its column's type: {ANEW}")
         self.writer.put(keeps_order=False)
         self.save()
 
@@ -318,6 +342,9 @@ class Task:
         except ValueFault as fault:
             self.relations[change.oid] = None
             return self.refuse(live, fault)
+        except UNFIT:
+            self.relations[change.oid] = None
+            return self.suspend(live, f"a value does not fit its column's type: {ANEW}")
         if message is not None:
             at.records += 1
             self.progress.previous = (at.transaction.id, at.records)
@@ -358,10 +385,12 @@ class Task:
         live = self.tables.get((shape.schema, shape.name))
         if live is None or live.progress.suspended:
             return
-        if lsn >= self.known_at and self.configuration.captures_ddl and live.is_behind(shape):
+        is_former = lsn < self.known_at
+        if not is_former and self.configuration.captures_ddl and live.is_behind(shape):
             live = self.learn(live)
-        elif lsn >= self.known_at and (fault := live.fault(shape)):
-            return self.suspend(live, f"{fault}, and DMS captures no DDL: stop and resume the task")
+            is_former = True  # what was learnt may be of a later ALTER yet
+        if fault := live.fault(shape, is_former=is_former):
+            return self.suspend(live, f"{fault}: {ANEW}")
         live.follow(shape)
         self.relations[shape.oid] = live
 
@@ -404,7 +433,24 @@ class Task:
             )
         if self.configuration.heartbeat_schema and time.monotonic() >= self.next_heartbeat:
             self.next_heartbeat = time.monotonic() + 60.0 * self.configuration.heartbeat_minutes
-            self.source.beat(self.configuration.heartbeat_schema)
+            self.progress.made += self.source.beat(self.configuration.heartbeat_schema)
+        if time.monotonic() >= self.next_catalog:
+            self.next_catalog = time.monotonic() + CATALOG_SECONDS
+            self.look_at_catalog()
+
+    def look_at_catalog(self) -> None:
+        """Suspends tables that are no longer what was read: the log does not tell of it. Names new ones."""
+        names = self.source.names()
+        for live in self.tables.values():
+            found = names.get(live.table.oid)
+            if found != live.name and not live.progress.suspended:
+                reason = "it is called otherwise now" if found else "it was dropped"
+                self.relations[live.table.oid] = None
+                self.suspend(live, f"{reason}: {ANEW}")
+        for name in names.values():
+            if name not in self.tables and name not in self.met and self.configuration.selects(*name):
+                self.met.add(name)
+                say(f"table {'.'.join(name)} is new: python setup_dms.py apply takes it in")
 
     def check_end(self) -> None:
         if self.is_ending() or self.orders().status in ("stopping", "stopped", "deleting"):

@@ -1,7 +1,6 @@
 """What a value of a PostgreSQL column becomes in a message of DMS.
 
     renderer(column, Rendering(), is_load=False)(b"2026-03-01 09:16:10.48")   b'"2026-03-01T09:16:10.480000Z"'
-    dms_type(column, Rendering())                                             ("TIMESTAMP", None)
 
 In: the text that the type's output function gives under a connection with SESSION; so do COPY and pgoutput.
 A cast (::text) writes some types otherwise. Out: JSON. NULL never comes here.
@@ -17,9 +16,9 @@ import json
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from provision.database import LARGE_INTEGER_DIGITS, UNBOUNDED_DECIMALS, Column
+from provision.dms_types import RANGE_CHARACTERS, Rendering, is_string
 
 Render = Callable[[bytes], bytes]
 
@@ -31,32 +30,14 @@ OUTPUT_STYLES = (
 SESSION = f"{OUTPUT_STYLES} -c client_encoding=UTF8"
 NULL = b"null"
 EXACT_DIGITS = 15  # so many cJSON prints of a double in any case
-STRING_PRECISION = 39  # D: numeric of this precision or a greater one is a STRING
-RANGE_CHARACTERS = 255  # D: STRING(255)
-# D: DMS migrates PostGIS to PostGIS only; the column is not in the message (I).
-NOT_CARRIED = frozenset(("geometry", "geography", "raster", "box2d", "box3d"))
-
 NOT_PLAIN = re.compile(rb'["\\\x00-\x1f\x80-\xff]').search
 NOT_OF_A_NUMBER = re.compile(rb"[^0-9.-]")
 REAL = struct.Struct("f")
 json_string = json.JSONEncoder(ensure_ascii=False).encode
 
 # --------------------------------------------------------------------------------------------------------
-# Settings, error
+# Errors
 # --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """What the endpoints and the task say of values; defaults are DMS's."""
-
-    lob_max_size_kb: int = 32
-    fail_on_lob_truncation: bool = False
-    no_hex_prefix: bool = False
-    map_boolean_as_boolean: bool = False
-    use_large_integer_value: bool = False
-    trim_space_in_char: bool = True
-    unbounded_varchar_bytes: int = 8000  # D: unboundedVarcharMaxSize of the extra connection attributes
 
 
 class ValueFault(Exception):
@@ -86,16 +67,12 @@ def session(server_encoding: str) -> str:
     return f"{OUTPUT_STYLES} -c client_encoding=SQL_ASCII" if server_encoding == "SQL_ASCII" else SESSION
 
 
-def is_carried(column: Column) -> bool:
-    return column.is_array or column.base not in NOT_CARRIED
-
-
 def renderer(column: Column, rendering: Rendering, *, is_load: bool) -> Render:
     """Makes JSON of the column's values; raises ValueFault. Types that DMS does not know are text (I)."""
     if column.is_array or column.kind == "c":
         return lob_text(column, rendering)  # D: NCLOB; as PostgreSQL writes it, {1,2,3} and (a,b): I
     if column.kind == "r":
-        return cut_text(column, characters=RANGE_CHARACTERS)  # D: PostgreSQL's text; that it is cut: I
+        return cut_text(column, characters=RANGE_CHARACTERS)  # D: STRING(255); PostgreSQL's text: I
     if column.kind != "b":
         return cut_text(column)  # enums: their label (I); multiranges, which DMS does not document: I
     if column.base == "bytea":
@@ -115,53 +92,6 @@ def renderer(column: Column, rendering: Rendering, *, is_load: bool) -> Render:
         return integer(LARGE_INTEGER_DIGITS if rendering.use_large_integer_value else EXACT_DIGITS)
     return BY_TYPE.get(column.base) or cut_text(column)
 
-
-def dms_type(column: Column, rendering: Rendering) -> tuple[str, int | None]:
-    """The column's type in a table definition and, of strings, its length: ("STRING", 80).
-
-    O: INT16, INT32, INT64, FLOAT, DOUBLE, BOOL, STRING, TIMESTAMP, DATE32; LOBs are strings without length.
-    These are names of Arrow's types, so those for which there is no observation follow Arrow too (I).
-    """
-    if column.is_array or column.kind == "c" or (column.is_lob and column.kind == "b"):
-        return ("BINARY", None) if column.base == "bytea" else ("STRING", None)
-    if column.kind == "e":
-        return "STRING", 64  # D
-    if column.kind == "r":
-        return "STRING", RANGE_CHARACTERS  # D
-    if column.base in ("bpchar", "varchar") and column.length is not None:
-        return "STRING", column.length  # O
-    if column.base in ("bit", "varbit") and column.modifier > 0:
-        return "STRING", column.modifier  # D
-    if column.base == "varchar":
-        return "STRING", rendering.unbounded_varchar_bytes  # O
-    if column.base == "bool":
-        return ("BOOL", None) if rendering.map_boolean_as_boolean else ("STRING", 5)  # O; D: CHAR(5)
-    if column.base == "numeric" and is_string(column):
-        return "STRING", None  # I
-    return TYPE_NAMES.get(column.base, ("STRING", None))
-
-
-TYPE_NAMES: dict[str, tuple[str, int | None]] = {
-    "int2": ("INT16", None),
-    "int4": ("INT32", None),
-    "int8": ("INT64", None),
-    "oid": ("INT64", None),  # I
-    "float4": ("FLOAT", None),
-    "float8": ("DOUBLE", None),
-    "numeric": ("DECIMAL", None),  # I
-    "money": ("DECIMAL", None),  # I; D: NUMERIC
-    "date": ("DATE32", None),
-    "time": ("TIME64", None),  # I; D: TIME
-    "timetz": ("TIME64", None),  # I; D: TIME
-    "timestamp": ("TIMESTAMP", None),
-    "timestamptz": ("TIMESTAMP", None),
-    "interval": ("STRING", 128),  # D; O: 15 to 25, by a rule that is not known
-    "inet": ("STRING", 50),  # D
-    "cidr": ("STRING", 50),  # D
-    "macaddr": ("STRING", 18),  # D
-    "uuid": ("STRING", 36),  # I; D: STRING
-    **dict.fromkeys(("point", "line", "lseg", "box", "circle"), ("STRING", 255)),  # D
-}
 
 # --------------------------------------------------------------------------------------------------------
 # Numbers and booleans. All numbers pass through a double (D, by Terraform), as cJSON prints it (I)
@@ -211,10 +141,6 @@ def numeric(column: Column) -> Render:
     return double if column.precision_and_scale else unbounded_numeric
 
 
-def is_string(column: Column) -> bool:
-    return (column.precision_and_scale or (0, 0))[0] >= STRING_PRECISION
-
-
 def unbounded_numeric(text: bytes) -> bytes:
     """D: NUMERIC(28,6). That further decimals are cut, not rounded: I."""
     whole, point, decimals = text.partition(b".")
@@ -228,7 +154,7 @@ def money(text: bytes) -> bytes:
 
 def boolean(rendering: Rendering, is_load: bool) -> Render:
     if rendering.map_boolean_as_boolean:
-        true, false = b"true", b"false"  # O
+        true, false = b"true", b"false"  # O; that the setting was on there: I
     elif is_load:
         true, false = b'"true"', b'"false"'  # D
     else:

@@ -1,0 +1,1 @@
+"""What lake.py runs: schemas, views, verify, what failed."""

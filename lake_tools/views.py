@@ -1,0 +1,624 @@
+"""The SQL that makes tables of what landed: history, changes, the current state, the state as of a time.
+
+    shape = Shape(schema, DuckDB())
+    shape.landed("read_ndjson_objects('output/changes/public/client/**/*.jsonl.gz')")    SELECT ...
+    shape.current(Relations())                                                           WITH ... SELECT ...
+
+landed    A row per line: our ten columns, the table's, cdc_rescued. A record may be there more than once.
+history   One row per Kinesis record.
+changes   One row per change: of what DMS has sent again, the first.
+current   One row per key: what the changes of the last load generation leave. They are taken in the order
+          cdc_committed_at, cdc_lsn, cdc_transaction_record_id, cdc_sequence_number, loads first.
+
+cdc_rescued is a JSON object of the values that are not of their column's type, which are NULL in the column:
+the type has changed since the schema was published, say. It is NULL where there are none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import NamedTuple
+
+from lake_tools.bucket import CHANGES, CONTROL, Lake
+from lake_tools.dialects import Athena, Dialect, DuckDB, ValueType, literal, quoted, value_type
+from lake_tools.schemas import TableSchema, read_schema
+from lake_tools.settings import LakeError
+from lambda_function import RESERVED_COLUMNS, Row, escape
+
+CDC_COLUMNS = Row.__struct_fields__
+CDC_KINDS = {
+    "cdc_committed_at": ValueType("timestamptz"),
+    "cdc_published_at": ValueType("timestamptz"),
+    "cdc_transaction_id": ValueType("int8"),
+    "cdc_transaction_record_id": ValueType("int8"),
+    "cdc_lsn": ValueType("uint8"),
+}
+RESCUED = "cdc_rescued"
+LINE = 100
+OWN = "cdc__"  # what columns of the queries' own begin with, and no others
+# The contract's order, without NULLs; sequence numbers go on counting over shards.
+ORDER = {
+    f"{OWN}rank": "CASE WHEN cdc_operation = 'load' THEN 0 ELSE 1 END",
+    f"{OWN}at": "COALESCE(cdc_committed_at, cdc_published_at)",
+    f"{OWN}lsn": "COALESCE(cdc_lsn, 0)",
+    f"{OWN}record": "COALESCE(cdc_transaction_record_id, 0)",
+    f"{OWN}sequence": "cdc_sequence_number",
+    f"{OWN}shard": "cdc_shard_id",
+}
+ROW_NAME = "cdc_sequence_number || cdc_shard_id"  # unambiguous: the numbers are of 56 digits
+
+
+class NoKeyError(LakeError):
+    """A table without a primary key has no current state."""
+
+
+@dataclass(frozen=True)
+class Relations:
+    """What the relations are called, as SQL has it."""
+
+    landed: str = "landed"
+    drops: str = "drops"
+    history: str = "history"
+
+
+class ShownColumn(NamedTuple):
+    """A column of the table, in the views."""
+
+    source: str  # as PostgreSQL has it
+    name: str  # in the views
+    kind: ValueType
+    is_lob: bool
+
+    @property
+    def sql(self) -> str:
+        return quoted(self.name)
+
+
+def shown_columns(schema: TableSchema, dialect: Dialect) -> tuple[ShownColumn, ...]:
+    """The table's columns under names that differ by more than case, from each other and from ours."""
+    taken = {name.casefold() for name in RESERVED_COLUMNS}
+    shown = []
+    for column in schema.columns:
+        name = dialect.column_name(column.name)
+        base = "_" + name if name.casefold().startswith(OWN) else name
+        name, number = base, 2
+        while name.casefold() in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name.casefold())
+        shown.append(ShownColumn(column.name, name, value_type(column), column.is_lob))
+    return tuple(shown)
+
+
+class Shape:
+    """The SQL of one table in one engine's dialect."""
+
+    def __init__(self, schema: TableSchema, dialect: Dialect) -> None:
+        self.schema = schema
+        self.dialect = dialect
+        self.columns = shown_columns(schema, dialect)
+        self.lobs = tuple(column for column in self.columns if column.is_lob)
+
+    @cached_property
+    def key(self) -> tuple[ShownColumn, ...]:
+        """The primary key. Raises NoKeyError."""
+        by_name = {column.source: column for column in self.columns}
+        if not self.schema.primary_key:
+            raise NoKeyError(
+                f"{self.schema} has no primary key, so it can't be said which row a change is of: "
+                "there is its history only: --view history"
+            )
+        return tuple(by_name[name] for name in self.schema.primary_key)
+
+    @property
+    def all_columns(self) -> list[str]:
+        """As SQL has them, in the order of the views."""
+        own = [column.sql for column in self.columns]
+        return [*CDC_COLUMNS, *own, RESCUED, *self.dialect.partitions]
+
+    # A row a line ----------------------------------------------------------------------------------------
+
+    def landed(self, source: str) -> str:
+        """The rows of a relation that holds the lines."""
+        dialect = self.dialect
+        documents = dialect.documents(source, [*CDC_COLUMNS, *(column.source for column in self.columns)])
+        typed = [f"{dialect.value(text, column.kind)} AS {column.sql}" for text, column in self.texts()]
+        return f"""\
+SELECT {listed([*CDC_COLUMNS, *(column.sql for column in self.columns)])},
+    {listed([f"{self.rescued()} AS {RESCUED}", *dialect.partitions])}
+FROM (
+    SELECT {listed(["*", *typed])}
+    FROM (
+        SELECT {listed([*self.cdc_values(), *self.text_values(), *dialect.partitions])}
+        FROM {documents}
+    ) AS {OWN}texts
+) AS {OWN}typed"""
+
+    def texts(self) -> list[tuple[str, ShownColumn]]:
+        return [(f"{OWN}text_{place}", column) for place, column in enumerate(self.columns)]
+
+    def cdc_values(self) -> list[str]:
+        values = {name: self.dialect.text(name) for name in CDC_COLUMNS}
+        values |= {name: self.dialect.cast(values[name], kind) for name, kind in CDC_KINDS.items()}
+        values["cdc_before"] = self.dialect.before()
+        return [f"{value} AS {name}" for name, value in values.items()]
+
+    def text_values(self) -> list[str]:
+        read, exact = self.dialect.text, self.dialect.exact_text
+        return [
+            f"{exact(name, kind) if kind.is_read_from_text else read(name)} AS {text}"
+            for text, (name, _, kind, _) in self.texts()
+        ]
+
+    def rescued(self) -> str:
+        """The texts that gave no value, as a JSON object."""
+        lost = {
+            f"{text} IS NOT NULL AND {column.sql} IS NULL": (text, column)
+            for text, column in self.texts()
+            if column.kind.kind != "text"
+        }
+        if not lost:
+            return "CAST(NULL AS VARCHAR)"
+        members = [
+            f"CASE WHEN {is_lost} THEN {literal(json.dumps(column.source, ensure_ascii=False) + ':')}"
+            f" || {self.dialect.json_string(text)} END"
+            for is_lost, (text, column) in lost.items()
+        ]
+        any_lost = " OR ".join(f"({is_lost})" for is_lost in lost)
+        return f"CASE WHEN {any_lost}\n    THEN '{{' || concat_ws(',', {listed(members)}) || '}}' END"
+
+    def drops(self, source: str) -> str:
+        """When the table was dropped for a load, from a relation that holds the lines of control/."""
+        path = self.dialect.path_text
+        wanted = {
+            "operation": "drop-table",
+            "schema-name": self.schema.schema,
+            "table-name": self.schema.table,
+        }
+        found = [
+            f"{path('cdc_envelope', 'metadata', name)} = {literal(text)}" for name, text in wanted.items()
+        ]
+        at = self.dialect.value(path("cdc_envelope", "metadata", "timestamp"), ValueType("timestamptz"))
+        return f"SELECT {at} AS dropped_at\nFROM {source}\nWHERE {' AND '.join(found)}"
+
+    # Views on rows ---------------------------------------------------------------------------------------
+
+    def history(self, relations: Relations) -> str:
+        """One row per Kinesis record, whatever was delivered again."""
+        return f"""\
+SELECT {listed(self.all_columns)}
+FROM (
+    SELECT *, row_number() OVER (
+        PARTITION BY {listed([*self.dialect.partitions, "cdc_shard_id", "cdc_sequence_number"])}
+        ORDER BY cdc_published_at
+    ) AS {OWN}copy
+    FROM {relations.landed}
+) AS {OWN}copies
+WHERE {OWN}copy = 1"""
+
+    def changes(self, relations: Relations) -> str:
+        """Of the rows that are one change, or of one generation the loads of one key, the first."""
+        key = [column.sql for column in self.key] if self.schema.primary_key else []
+        is_known = "cdc_transaction_id IS NOT NULL AND cdc_transaction_record_id IS NOT NULL"
+        has_identity = (
+            f"CASE WHEN cdc_operation = 'load' THEN {'TRUE' if key else 'FALSE'} ELSE {is_known} END"
+        )
+        same = ["cdc_transaction_id", "cdc_transaction_record_id", "cdc_stream_position", *key]
+        return f"""\
+WITH {OWN}marks AS (
+    SELECT cdc_published_at AS {OWN}at, CASE WHEN cdc_operation = 'load' THEN 1 ELSE 2 END AS {OWN}mark,
+        cdc_shard_id AS {OWN}shard, cdc_sequence_number AS {OWN}sequence
+    FROM {relations.history}
+    UNION ALL
+    SELECT dropped_at, 0, NULL, NULL FROM {relations.drops}
+), {OWN}generations AS (
+    SELECT *, sum(CASE WHEN {OWN}mark = 1 THEN 0 ELSE 1 END) OVER (
+        ORDER BY {OWN}at, {OWN}mark ROWS UNBOUNDED PRECEDING
+    ) AS {OWN}generation
+    FROM {OWN}marks
+)
+SELECT {listed(self.all_columns)}
+FROM (
+    SELECT {OWN}history.*, row_number() OVER (
+        PARTITION BY {OWN}generation, {", ".join(same)},
+            CASE WHEN {has_identity} THEN NULL ELSE cdc_shard_id || cdc_sequence_number END
+        ORDER BY cdc_published_at, cdc_sequence_number, cdc_shard_id
+    ) AS {OWN}copy
+    FROM {relations.history} AS {OWN}history
+    LEFT JOIN {OWN}generations
+        ON {OWN}mark = 1 AND {OWN}shard = cdc_shard_id AND {OWN}sequence = cdc_sequence_number
+) AS {OWN}copies
+WHERE {OWN}copy = 1"""
+
+    def current(self, relations: Relations, as_of: str | None = None) -> str:
+        """A row per key; as_of: by what was committed, loads published, at or before this SQL expression."""
+        if not self.lobs:
+            steps = [*self.last_generation(relations, as_of), self.events(), self.newest()]
+        else:
+            steps = [
+                *self.last_generation(relations, as_of),
+                self.events(),
+                self.lives(),
+                self.links(),
+                self.walk(),
+                self.found_lobs(),
+            ]
+        return (
+            ("WITH RECURSIVE " if self.lobs else "WITH ")
+            + ", ".join(steps)
+            + "\n"
+            + self.current_rows(relations)
+        )
+
+    def last_generation(self, relations: Relations, as_of: str | None) -> list[str]:
+        """The rows of the last load generation.
+
+        It begins at the last drop-table, or at the first load after the last change that a load came after.
+        """
+        upto = dropped = ""
+        if as_of is not None:
+            upto = f"\n    WHERE COALESCE(cdc_committed_at, cdc_published_at) <= {as_of}"
+            dropped = f" WHERE dropped_at <= {as_of}"
+        columns = [*CDC_COLUMNS, *(column.sql for column in self.key), *self.known_lobs()]
+        order = [f"{value} AS {name}" for name, value in ORDER.items()]
+        return [
+            f"""{OWN}rows AS (
+    SELECT {listed(columns)}
+    FROM {relations.history}{upto}
+)""",
+            f"""{OWN}last_change AS (
+    SELECT max(cdc_published_at) AS {OWN}at FROM {OWN}rows
+    WHERE cdc_operation <> 'load'
+        AND cdc_published_at < (SELECT max(cdc_published_at) FROM {OWN}rows WHERE cdc_operation = 'load')
+)""",
+            f"""{OWN}starts AS (
+    SELECT max(dropped_at) AS {OWN}at FROM {relations.drops}{dropped}
+    UNION ALL
+    SELECT min(cdc_published_at) FROM {OWN}rows
+    WHERE cdc_operation = 'load' AND cdc_published_at > (SELECT {OWN}at FROM {OWN}last_change)
+)""",
+            f"""{OWN}generation AS (
+    SELECT *, {listed(order)}
+    FROM {OWN}rows
+    CROSS JOIN (SELECT max({OWN}at) AS {OWN}start FROM {OWN}starts) AS {OWN}last_start
+    WHERE {OWN}start IS NULL OR cdc_published_at >= {OWN}start
+)""",
+        ]
+
+    def known_lobs(self) -> list[str]:
+        """For each LOB, the name of the row if that knows it: in an update, NULL can be "not changed"."""
+        return [
+            f"""CASE WHEN cdc_operation = 'delete' THEN NULL
+            WHEN cdc_operation <> 'update' OR {self.is_value(column)} THEN {ROW_NAME} END AS {lob}"""
+            for column, lob in zip(self.lobs, self.lob_names, strict=True)
+        ]
+
+    def is_value(self, column: ShownColumn) -> str:
+        if column.kind.kind == "text":
+            return f"{column.sql} IS NOT NULL"
+        member = literal(json.dumps(column.source, ensure_ascii=False) + ":")
+        return f"{column.sql} IS NOT NULL OR strpos({RESCUED}, {member}) > 0"
+
+    @property
+    def lob_names(self) -> list[str]:
+        return [f"{OWN}lob_{place}" for place in range(len(self.lobs))]
+
+    @property
+    def key_names(self) -> list[str]:
+        return [f"{OWN}key_{place}" for place in range(len(self.key))]
+
+    def events(self) -> str:
+        """What happens to each key, by its rows and by changes of a key, which leave the former one."""
+        olds = [f"{OWN}old_{place}" for place in range(len(self.key))]
+        befores = [self.dialect.value(self.dialect.before_text(one.source), one.kind) for one in self.key]
+        former = [
+            f"COALESCE({before}, {column.sql}) AS {old}"
+            for before, column, old in zip(befores, self.key, olds, strict=True)
+        ]
+        has_left = " OR ".join(f"{old} <> {column.sql}" for old, column in zip(olds, self.key, strict=True))
+        own = [f"{column.sql} AS {key}" for column, key in zip(self.key, self.key_names, strict=True)]
+        return f"""{OWN}moves AS (
+    SELECT *, {listed(former)}
+    FROM {OWN}generation
+), {OWN}events AS (
+    SELECT {listed([*own, *ORDER, *self.lob_names])},
+        CASE WHEN cdc_operation = 'delete' THEN 'gone' WHEN cdc_operation <> 'update' THEN 'new'
+            WHEN {has_left} THEN 'arrival' ELSE 'update' END AS {OWN}event
+    FROM {OWN}moves
+    UNION ALL
+    SELECT {listed([*olds, *ORDER, *("NULL" for _ in self.lobs)])}, 'gone'
+    FROM {OWN}moves
+    WHERE cdc_operation = 'update' AND ({has_left})
+)"""
+
+    def newest(self) -> str:
+        """The last event of each key."""
+        return f"""{OWN}newest AS (
+    SELECT * FROM (
+        SELECT *, row_number() OVER (
+            PARTITION BY {listed(self.key_names)} ORDER BY {listed(f"{name} DESC" for name in ORDER)}
+        ) AS {OWN}age
+        FROM {OWN}events
+    ) AS {OWN}aged
+    WHERE {OWN}age = 1
+)"""
+
+    def lives(self) -> str:
+        """The events of each key in lives: one begins with each event that is no plain update.
+
+        Of a life it is said which row knew a LOB last, and whether there was a row at all.
+        """
+        in_order = f"PARTITION BY {listed(self.key_names)} ORDER BY {listed(ORDER)}"
+        lobs = [
+            f"max_by({lob}, {OWN}place) FILTER (WHERE {lob} IS NOT NULL) AS {lob}" for lob in self.lob_names
+        ]
+        return f"""{OWN}numbered AS (
+    SELECT *, row_number() OVER ({in_order}) AS {OWN}place,
+        sum(CASE WHEN {OWN}event = 'update' THEN 0 ELSE 1 END) OVER (
+            {in_order} ROWS UNBOUNDED PRECEDING
+        ) AS {OWN}life,
+        count(*) OVER (PARTITION BY {listed(self.key_names)}) AS {OWN}last_place
+    FROM {OWN}events
+), {OWN}newest AS (
+    SELECT * FROM {OWN}numbered WHERE {OWN}place = {OWN}last_place
+), {OWN}lives AS (
+    SELECT {listed(self.key_names)}, {OWN}life,
+        max(CASE WHEN {OWN}event <> 'gone' THEN 1 ELSE 0 END) AS {OWN}is_there,
+        {listed(lobs)}
+    FROM {OWN}numbered
+    GROUP BY {listed(self.key_names)}, {OWN}life
+)"""
+
+    @property
+    def from_names(self) -> list[str]:
+        return [f"{OWN}from_{place}" for place in range(len(self.key))]
+
+    def links(self) -> str:
+        """For each life that a change of key begins: the lives that can know its LOBs.
+
+        It is the one that the row had under its former key. A row that comes to a key finds it free; or it
+        finds itself, when a load has seen it there already or the change was sent again: then that life is
+        asked first.
+        """
+        keys, froms = self.key_names, self.from_names
+        arrived = [f"arrival.{name}" for name in [*keys, f"{OWN}life"]]
+        columns = [*keys, f"{OWN}life", *froms, f"{OWN}from_life", f"{OWN}branch"]
+        return f"""{OWN}links ({listed(columns)}) AS (
+    SELECT {listed(arrived)}, {listed(f"parting.{key}" for key in keys)}, parting.{OWN}life - 1, '1'
+    FROM {OWN}numbered AS arrival
+    JOIN {OWN}numbered AS parting
+        ON parting.{OWN}sequence = arrival.{OWN}sequence AND parting.{OWN}shard = arrival.{OWN}shard
+    JOIN {OWN}lives AS life
+        ON {equal("life", keys, "parting", keys)} AND life.{OWN}life = parting.{OWN}life - 1
+    WHERE arrival.{OWN}event = 'arrival' AND parting.{OWN}event = 'gone' AND life.{OWN}is_there = 1
+    UNION ALL
+    SELECT {listed(arrived)}, {listed(arrived)} - 1, '0'
+    FROM {OWN}numbered AS arrival
+    JOIN {OWN}lives AS life
+        ON {equal("life", keys, "arrival", keys)} AND life.{OWN}life = arrival.{OWN}life - 1
+    WHERE arrival.{OWN}event = 'arrival' AND life.{OWN}is_there = 1
+)"""
+
+    def walk(self) -> str:
+        """From the life of each row that is there now, back over links, until the LOBs are known."""
+        keys, froms, lobs = self.key_names, self.from_names, self.lob_names
+        found = [f"COALESCE(walk.{lob}, life.{lob})" for lob in lobs]
+        return f"""{OWN}walk ({listed([*keys, *froms, f"{OWN}from_life", f"{OWN}path", *lobs])}) AS (
+    SELECT {listed(f"newest.{key}" for key in [*keys, *keys])}, newest.{OWN}life, CAST('' AS VARCHAR),
+        {listed(f"life.{lob}" for lob in lobs)}
+    FROM {OWN}newest AS newest
+    JOIN {OWN}lives AS life ON {equal("life", keys, "newest", keys)} AND life.{OWN}life = newest.{OWN}life
+    WHERE newest.{OWN}event IN ('update', 'arrival')
+    UNION ALL
+    SELECT {listed(f"walk.{key}" for key in keys)}, {listed(f"link.{key}" for key in froms)},
+        link.{OWN}from_life, walk.{OWN}path || link.{OWN}branch, {listed(found)}
+    FROM {OWN}walk AS walk
+    JOIN {OWN}links AS link ON {equal("link", keys, "walk", froms)} AND link.{OWN}life = walk.{OWN}from_life
+    JOIN {OWN}lives AS life
+        ON {equal("life", keys, "link", froms)} AND life.{OWN}life = link.{OWN}from_life
+    WHERE {" OR ".join(f"walk.{lob} IS NULL" for lob in lobs)}
+)"""
+
+    def found_lobs(self) -> str:
+        """For each key, which row knows its LOBs."""
+        keys, lobs = self.key_names, self.lob_names
+        is_known = [f"FILTER (WHERE {lob} IS NOT NULL)" for lob in lobs]
+        chosen = [
+            f"min_by({lob}, {OWN}path) {known} AS {lob}" for lob, known in zip(lobs, is_known, strict=True)
+        ]
+        return f"""{OWN}found AS (
+    SELECT {listed(keys)}, {listed(chosen)}
+    FROM {OWN}walk
+    GROUP BY {listed(keys)}
+)"""
+
+    def current_rows(self, relations: Relations) -> str:
+        """The row of each newest event, with its LOBs from the rows that know them."""
+        columns = {column: f"history.{column}" for column in self.all_columns}
+        joins = []
+        for place, (column, lob) in enumerate(zip(self.lobs, self.lob_names, strict=True)):
+            columns[column.sql] = f"COALESCE(history.{column.sql}, lob_{place}.{column.sql}) AS {column.sql}"
+            joins.append(f"""
+LEFT JOIN {relations.history} AS lob_{place}
+    ON lob_{place}.cdc_sequence_number || lob_{place}.cdc_shard_id = found.{lob}""")
+        if joins:
+            found = equal("found", self.key_names, "newest", self.key_names)
+            joins.insert(0, f"\nLEFT JOIN {OWN}found AS found ON {found}")
+        return f"""SELECT {listed(columns.values())}
+FROM {OWN}newest AS newest
+JOIN {relations.history} AS history
+    ON history.cdc_sequence_number = newest.{OWN}sequence AND history.cdc_shard_id = newest.{OWN}shard\
+{"".join(joins)}
+WHERE newest.{OWN}event <> 'gone'"""
+
+
+def listed(parts: Iterable[str]) -> str:
+    """With commas, and line breaks where lines get long."""
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > LINE:
+            lines.append("")
+        lines[-1] += (", " if lines[-1] else "") + part
+    return ",\n        ".join(lines)
+
+
+def equal(left: str, left_columns: Iterable[str], right: str, right_columns: Iterable[str]) -> str:
+    pairs = zip(left_columns, right_columns, strict=True)
+    return " AND ".join(f"{left}.{one} = {right}.{other}" for one, other in pairs)
+
+
+# --------------------------------------------------------------------------------------------------------
+# lake.py sql
+# --------------------------------------------------------------------------------------------------------
+
+FIRST_DATE = "2020-01-01"  # of the projection, while nothing has landed
+VIEWS = ("current", "history", "changes", "as-of")
+DIALECTS: dict[str, Callable[[], Dialect]] = {"duckdb": DuckDB, "athena": Athena}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", metavar="TABLE", help="public.client, or client where one schema has it")
+    parser.add_argument("--engine", choices=[*DIALECTS], default="duckdb")
+    add_view_arguments(parser)
+    parser.add_argument(
+        "--from",
+        dest="place",
+        metavar="PLACE",
+        help="where DuckDB is to read the objects: a folder that has them as files (default: the bucket)",
+    )
+
+
+def add_view_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--view", choices=VIEWS, default="current", help="(default: current)")
+    parser.add_argument(
+        "--at", type=instant, metavar="TIME", help="of --view as-of: 2026-03-01T09:30:00Z; UTC without a zone"
+    )
+
+
+def instant(text: str) -> str:
+    """2026-03-01T09:30:00.000000Z of any time that ISO 8601 writes. Raises ArgumentTypeError."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2026-03-01T09:30:00Z") from None
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def check_moment(view: str, at: str | None) -> None:
+    """Raises LakeError unless there is a time exactly where one is needed."""
+    if (view == "as-of") != (at is not None):
+        raise LakeError("--view as-of and --at TIME go together")
+
+
+def run(options: argparse.Namespace, lake: Lake) -> int:
+    check_moment(options.view, options.at)
+    schema = read_schema(lake, *lake.table(options.table))
+    shape = Shape(schema, DIALECTS[options.engine]())
+    if options.engine == "athena":
+        folders = [*lake.folders(CONTROL), *lake.folders(table_folder(schema))]
+        first_date = min((name.removeprefix("cdc_date=") for name in folders), default=FIRST_DATE)
+        statements, sources = athena_sources(schema, lake.uri(), first_date)
+    else:
+        place = f"{options.place.rstrip('/')}/" if options.place else lake.uri()
+        statements, sources = duckdb_sources(schema, place, has_control=bool(lake.objects(CONTROL)))
+    statements += view_statements(shape, sources, options.view, options.at)
+    print("\n\n".join(["\n".join(notes(shape)), *(f"{statement};" for statement in statements)]))
+    return 0
+
+
+def table_folder(schema: TableSchema) -> str:
+    """changes/public/client/"""
+    return f"{CHANGES}{escape(schema.schema)}/{escape(schema.table)}/"
+
+
+def notes(shape: Shape) -> Iterable[str]:
+    """What a reader has to know, as comments."""
+    yield f"-- {shape.schema} in {shape.dialect.name}, by its schema of {shape.schema.published_at}"
+    for column in shape.columns:
+        if column.name != column.source:
+            yield f"-- column {json.dumps(column.source, ensure_ascii=False)} is {column.sql} here"
+    if isinstance(shape.dialect, Athena):
+        yield "-- Athena takes one statement at a time."
+        if shape.lobs:
+            yield "-- It stops with an error where a LOB has to be followed over ten changes of a key."
+    else:
+        yield "-- DuckDB reads s3:// with its extension httpfs; --from DIR is for copies of the objects."
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Relations of lines, and what the names of the table's views begin with."""
+
+    lines: str
+    control: str
+    stem: str
+
+
+def duckdb_sources(schema: TableSchema, place: str, *, has_control: bool) -> tuple[list[str], Sources]:
+    """place: "s3://landing/raw/", "output/"; has_control: a pattern that finds no object is an error."""
+    lines = f"read_ndjson_objects({literal(f'{place}{table_folder(schema)}*/*/*.jsonl.gz')})"
+    control = f"read_ndjson_objects({literal(f'{place}{CONTROL}*/*.jsonl.gz')})"
+    nothing = "(SELECT CAST(NULL AS JSON) AS json WHERE FALSE) AS no_lines"
+    stem = f"{schema.schema}_{schema.table}"
+    return ["SET TimeZone = 'UTC'"], Sources(lines, control if has_control else nothing, stem)
+
+
+def athena_sources(schema: TableSchema, place: str, first_date: str) -> tuple[list[str], Sources]:
+    """Two external tables, of one column each: the line; partitions are projected, so nothing is crawled."""
+    stem = re.sub("[^a-z0-9_]", "_", f"{schema.schema}_{schema.table}".lower())
+    lines, control = f"{stem}_lines", f"{stem}_control_lines"
+    dates = {
+        "projection.enabled": "true",
+        "projection.cdc_date.type": "date",
+        "projection.cdc_date.format": "yyyy-MM-dd",
+        "projection.cdc_date.range": f"{first_date},NOW+1DAYS",
+        "projection.cdc_date.interval": "1",
+        "projection.cdc_date.interval.unit": "DAYS",
+    }
+    hours = {
+        "projection.cdc_hour.type": "integer",
+        "projection.cdc_hour.range": "0,23",
+        "projection.cdc_hour.digits": "2",
+    }
+    folder = place + table_folder(schema)
+    return [
+        external_table(lines, folder, ["cdc_date", "cdc_hour"], dates | hours),
+        external_table(control, place + CONTROL, ["cdc_date"], dates),
+    ], Sources(lines, control, stem)
+
+
+def external_table(name: str, folder: str, partitions: list[str], properties: dict[str, str]) -> str:
+    """One whose rows are lines of text: \\001, where a column would end, can't be in a line of JSON."""
+    template = folder + "/".join(f"{partition}=${{{partition}}}" for partition in partitions) + "/"
+    settings = [f"{literal(key)} = {literal(value)}" for key, value in properties.items()]
+    settings.append(f"'storage.location.template' = {literal(template)}")
+    return f"""\
+CREATE EXTERNAL TABLE IF NOT EXISTS `{name}` (`line` string)
+PARTITIONED BY ({", ".join(f"`{partition}` string" for partition in partitions)})
+ROW FORMAT DELIMITED FIELDS TERMINATED BY '\\001'
+STORED AS TEXTFILE
+LOCATION {literal(folder)}
+TBLPROPERTIES (
+    {("," + chr(10) + "    ").join(settings)}
+)"""
+
+
+def view_statements(shape: Shape, sources: Sources, view: str, at: str | None) -> list[str]:
+    """The view that was asked for, and those below it."""
+    names = {name: quoted(f"{sources.stem}_{name}") for name in ("landed", "drops", "history")}
+    relations = Relations(**names)
+    selects = {names["landed"]: shape.landed(sources.lines), names["history"]: shape.history(relations)}
+    if view != "history":
+        selects[names["drops"]] = shape.drops(sources.control)
+        last = quoted(f"{sources.stem}_{view.replace('-', '_')}")
+        if view == "changes":
+            selects[last] = shape.changes(relations)
+        else:
+            selects[last] = shape.current(relations, shape.dialect.instant(at) if at else None)
+    return [f"CREATE OR REPLACE VIEW {name} AS\n{select}" for name, select in selects.items()]
