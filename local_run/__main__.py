@@ -17,6 +17,7 @@ import shlex
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from local_run.surroundings import (
 from local_run.workload import read_rate
 from provision.engine import ProvisionError
 
+RATE = "200"
 SECONDS = 20.0
 DOTENV = Path(".env")
 
@@ -46,7 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, interrupts.add)
     try:
         plan = plan_of(options)
-        with claimed_folder(plan.folder):
+        with ExitStack() as folders:
+            folders.enter_context(claimed_folder(plan.folder))
+            if plan.output:
+                folders.enter_context(claimed_folder(plan.output, "--output"))
             summary = run(plan, interrupts)
     except Interrupted:
         print("interrupted: everything is stopped", file=sys.stderr)
@@ -74,7 +79,7 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
         " poller and S3, and the function's own zip; changes the lending tables; proves that S3 has it all.",
     )
     add = parser.add_argument
-    add("--rate", default="200", metavar="N", help="changes a second, or max (default: 200)")
+    add("--rate", metavar="N", help=f"changes a second, or max (default: {RATE})")
     add("--seconds", type=positive, metavar="S", help=f"of changes (default: {SECONDS:.0f})")
     add("--forever", action="store_true", help="until Ctrl-C")
     add("--no-workload", action="store_true", help="make the changes yourself, until Ctrl-C or --seconds")
@@ -82,7 +87,7 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--tables",
         metavar="PATTERNS",
-        help=f"to replicate (default: {DEMO_TABLES}; of your own, TABLES)",
+        help=f"to replicate (default: {DEMO_TABLES}; of your own, TABLES)".replace("%", "%%"),
     )
     add("--database-url", metavar="URL", help="a PostgreSQL of yours, which is left as it is")
     add("--output", type=Path, metavar="DIR", help="keeps a copy of the bucket's objects there")
@@ -92,6 +97,9 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     add("--format", choices=("text", "json"), default="text", help="of the summary (default: text)")
     add("--debug", action="store_true", help="show where an error comes from")
     options = parser.parse_args(arguments)
+    if options.rate is not None and (options.no_workload or options.database_url):
+        parser.error("--rate is of the changes to the lending tables: without these changes there is none")
+    options.rate = RATE if options.rate is None else options.rate
     try:
         read_rate(options.rate)
     except argparse.ArgumentTypeError as error:
@@ -104,9 +112,12 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def positive(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < 1e9:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write seconds, like 20 or 0.5")
     return number
 
 
@@ -142,7 +153,7 @@ def run(plan: Plan, interrupts: Interrupts) -> Summary:
     """Starts all, waits for the end, drains, proves, stops all. Raises LocalRunError, Interrupted."""
     with Machine(plan, interrupts, lambda text: print(text, file=sys.stderr, flush=True)) as machine:
         machine.start()
-        if plan.seconds is None or not plan.has_workload:
+        if plan.is_shared:
             invite(machine)
         with Screen(plan.seconds) as screen:
             machine.say = screen.say
@@ -177,7 +188,7 @@ def play(machine: Machine, killer: Killer, screen: Screen) -> bool:
             return False
         if plan.seconds is not None:
             machine.check_states()
-        elif (trouble := machine.trouble()) != told:  # a person may have stopped it, and may resume it
+        if (trouble := machine.trouble()) != told:  # a person may have stopped it, and may resume it
             told = trouble
             screen.say(trouble or "all goes on")
         killer.kill_when_due()
@@ -189,12 +200,14 @@ def play(machine: Machine, killer: Killer, screen: Screen) -> bool:
 def invite(machine: Machine) -> None:
     """How to take part while it runs."""
     plan = machine.plan
+    setup_dms = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'setup_dms.py'))}"
     machine.say(
         f"# {'until Ctrl-C' if plan.seconds is None else f'for {plan.seconds:.0f} s'}; in another terminal:\n"
         f". {shlex.quote(str(plan.folder / 'environment'))}\n"
         f"psql\n"
         f"aws s3 ls --recursive s3://{plan.settings['S3_BUCKET']}/\n"
-        f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'setup_dms.py'))} status"
+        f"{setup_dms} status\n"
+        f"# a table made now is taken after: {setup_dms} apply"
     )
 
 

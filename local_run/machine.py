@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from local_run.mirror import Mirror, emptied_mirror
 from local_run.part import ROOT, Part, kill_group, number, python_part, tree_cpu_seconds
 from local_run.postgres import SUPERUSER, Server, fill, start_postgres
 from local_run.proof import Verdict, prove
-from local_run.replication.position import load
+from local_run.replication.position import Progress, load, lsn_number
 from local_run.replication.source import Source
 from local_run.surroundings import (
     DEMO_TABLES,
@@ -35,6 +37,7 @@ from local_run.surroundings import (
     part_environment,
     write_environment,
 )
+from provision.database import drop_slot_sql
 from provision.replication_task import table_patterns
 
 LENDING = ROOT / "test-input" / "lending.sql"
@@ -45,6 +48,7 @@ DRAIN_SECONDS = 60.0  # without a step forward
 STOP_SECONDS = 30.0  # an invocation may be in flight
 HURRIED_SECONDS = 3.0
 FAILED = ("failed", "stopped", "disabled", "gone")
+OWN_DATABASE = "postgres"  # the folder of its files: a run that has none had another's
 
 # ----------------------------------------------------------------------------------------------------------
 # Value types
@@ -72,6 +76,11 @@ class Plan:
     has_workload: bool = True
     seed: int = 0
 
+    @property
+    def is_shared(self) -> bool:
+        """Others are invited to write too, and nobody counts what they do."""
+        return self.seconds is None or not self.has_workload
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -81,7 +90,7 @@ class Sample:
     committed: int  # changes
     changes: int  # of user tables, on the stream
     loaded: int
-    records: int  # on the stream, control records too
+    records: int  # on the stream, of rows
     invocations: int
     errors: int
     rows: int
@@ -139,6 +148,7 @@ class Machine:
     def start(self) -> None:
         """Returns when changes go through all of the chain. Raises LocalRunError, Interrupted."""
         plan = self.plan
+        self.expect_no_traces_elsewhere()
         self.remove_traces()  # of a run that was killed
         empty_run(plan.folder)
         if plan.output:
@@ -183,7 +193,9 @@ class Machine:
             self.say(f"database {self.plan.database.name} at {self.plan.database.host}")
             return
         self.interrupts.check()
-        self.server = self.stack.enter_context(start_postgres(self.plan.folder / "postgres"))
+        home = self.plan.folder / OWN_DATABASE
+        self.server = self.stack.enter_context(start_postgres(home))
+        home.mkdir(exist_ok=True)  # its files may be elsewhere
         name = fill(self.server, LENDING)
         self.database = Database("127.0.0.1", self.server.port, name, SUPERUSER, "local")
         schema = self.plan.settings.get("HEARTBEAT_SCHEMA")
@@ -233,7 +245,9 @@ class Machine:
         """Other emulators may keep what they were given: it would be taken for this run's."""
         settings = self.plan.settings
         bucket, prefix = settings["S3_BUCKET"], settings.get("S3_PREFIX", "")
-        if self.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"):
+        found = self.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents", [])
+        # apply has just written schemas/, which come after all that the function writes
+        if found and not found[0]["Key"].startswith(f"{prefix}schemas/"):
             raise LocalRunError(
                 f"s3://{bucket}/{prefix} holds objects already: empty it, or set another S3_PREFIX"
             )
@@ -252,11 +266,18 @@ class Machine:
         made_of = hashlib.sha256(repr((sys.version, sys.platform, os.uname().machine)).encode())
         for name in ZIP_SOURCES:
             made_of.update((ROOT / name).read_bytes())
-        target = ROOT / "build" / f"lambda-local-{made_of.hexdigest()[:12]}.zip"
+        zip_name = f"build/lambda-local-{made_of.hexdigest()[:12]}.zip"
+        is_here = (ROOT / zip_name).exists() or can_write(ROOT / "build")
+        checkout = ROOT if is_here else self.plan.folder / "checkout"
+        target = checkout / zip_name
         if target.exists():
             return target
         self.say("building the function's zip for this machine")
-        command = [str(ROOT / "deploy.sh"), "--build-only", "--arch", "local", "--zip", str(target)]
+        if checkout != ROOT:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for name in ZIP_SOURCES:
+                shutil.copy(ROOT / name, checkout)
+        command = [str(checkout / "deploy.sh"), "--build-only", "--arch", "local", "--zip", str(target)]
         environment = {**self.plan.environment, "PYTHON": sys.executable}
         self.command("build", "./deploy.sh --build-only --arch local", command, environment)
         for other in target.parent.glob("lambda-local-*.zip"):
@@ -331,7 +352,7 @@ class Machine:
             committed=int(self.total("workload", "changes")),
             changes=int(self.total("replication", "changes")),
             loaded=int(self.total("replication", "loaded")),
-            records=int(self.total("replication", "records") + self.total("replication", "control_records")),
+            records=int(self.total("replication", "records")),
             invocations=int(self.total("event_source_mapping", "invocations")),
             errors=int(self.total("event_source_mapping", "errors")),
             rows=int(self.total("event_source_mapping", "rows")),
@@ -382,9 +403,14 @@ class Machine:
         Raises LocalRunError when a part can't go on or nothing moves, Interrupted at the second interrupt.
         """
         target = self.log_end()
-        self.wait_moving(lambda: lsn(self.parts["replication"].look().get("position")) >= target, show)
+        self.wait_moving(lambda: self.has_sent(target), show)
         passed = time.time()
         self.wait_moving(lambda: self.has_caught_up(passed), show)
+
+    def has_sent(self, target: int) -> bool:
+        """The DMS stand-in has put on the stream all that stands in the log before the target."""
+        position = self.parts["replication"].look().get("position")
+        return position is not None and lsn_number(position) >= target
 
     def has_caught_up(self, since: float) -> bool:
         """The poller has seen the end of every shard, with nothing left to deliver, after that time."""
@@ -410,10 +436,16 @@ class Machine:
 
     def check_states(self, *states: str) -> None:
         """Raises LocalRunError when the task or the mapping is in one of them (none given: of FAILED)."""
-        if trouble := self.trouble(*states):
-            raise LocalRunError(trouble)
+        if failure := self.failure(*states):
+            raise LocalRunError(failure)
 
-    def trouble(self, *states: str) -> str | None:
+    def trouble(self) -> str | None:
+        """Why not all reaches S3, in a line each; None: all goes on."""
+        suspended = self.seen("replication").get("suspended") or {}
+        lines = [f"table {table} is suspended: {reason}" for table, reason in suspended.items()]
+        return "\n".join(filter(None, [self.failure(), *lines])) or None
+
+    def failure(self, *states: str) -> str | None:
         """What the task or the mapping does not do any more, and why."""
         for name in ("replication", "event_source_mapping"):
             if name in self.parts and (state := self.state(name)) in (states or FAILED):
@@ -425,7 +457,7 @@ class Machine:
     def log_end(self) -> int:
         with closing(self.connect()) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT pg_current_wal_lsn()::text")
-            return lsn(cursor.fetchone()[0])
+            return lsn_number(cursor.fetchone()[0])
 
     def stop_stand_ins(self) -> None:
         """The two that DMS and Lambda are, in order: nothing changes any more."""
@@ -439,7 +471,7 @@ class Machine:
         assert self.database is not None
         with closing(self.connect()) as connection, connection.cursor() as cursor:
             tables = self.tables(cursor)
-        return prove(
+        verdict = prove(
             self.client("s3"),
             settings["S3_BUCKET"],
             settings.get("S3_PREFIX", ""),
@@ -447,8 +479,11 @@ class Machine:
             tables=tables,
             committed=committed and {name: committed[name] for name in tables if name in committed},
             loaded=self.loaded if committed is not None else None,
-            is_shared=self.plan.seconds is None,  # others were invited to write
+            sent=sent_rows(load(self.state_file)),
+            is_shared=self.plan.is_shared,
         )
+        sample = self.sample()
+        return replace(verdict, given_up=sample.given_up, suspended=sample.suspended)
 
     def stop(self) -> None:
         """Ends what still runs, in order. Nothing is left, in whatever state it was."""
@@ -473,23 +508,38 @@ class Machine:
         """Drops the slot and the publications that the DMS stand-in made in a database that is not ours."""
         import psycopg2  # type: ignore[import-untyped]
 
-        state_file = self.plan.folder / "replication" / "state.json"
-        if self.plan.database is None or not state_file.exists():
+        progress, database = load(self.state_file), self.plan.database
+        if database is None or progress.database != database.address:
             return
-        slot = load(state_file).slot
-        task = f"{self.plan.settings['PIPELINE_NAME']}-task".replace("-", "_")
         deadline = time.monotonic() + HURRIED_SECONDS
         while True:
             try:
-                Source(self.plan.database.connect_parameters, task).remove(slot)
-                return state_file.unlink()
+                Source(database.connect_parameters, progress.publications).remove(progress)
+                return self.state_file.unlink()
             except psycopg2.Error as error:  # the server takes a moment to see that its reader is gone
                 if time.monotonic() > deadline:
+                    what, statement = traces(progress)
                     return self.say(
-                        f"warning: the replication slot {slot} is still in the database and keeps its log:"
-                        f" {str(error).splitlines()[0]}; drop it"
+                        f"warning: left in database {database.address}: {what}:"
+                        f" {str(error).splitlines()[0]}; drop it there: {statement}"
                     )
                 time.sleep(PAUSE_SECONDS)
+
+    def expect_no_traces_elsewhere(self) -> None:
+        """Of a killed run on another database; one of our own is gone with what was in it."""
+        progress, database = load(self.state_file), self.plan.database
+        is_of_another = database is None or progress.database != database.address
+        if progress.database and is_of_another and not (self.plan.folder / OWN_DATABASE).exists():
+            what, statement = traces(progress)
+            raise LocalRunError(
+                f"a killed run has left {what} in database {progress.database}: name its --database-url once"
+                f" more, and all is dropped; or drop it there ({statement}) and remove {self.state_file}"
+            )
+
+    @property
+    def state_file(self) -> Path:
+        """What the DMS stand-in knows of the database."""
+        return self.plan.folder / "replication" / "state.json"
 
     # Access -----------------------------------------------------------------------------------------------
 
@@ -544,12 +594,30 @@ def exports(log: Path) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-def lsn(text: str | None) -> int:
-    """Of 0/16B3748; 0 when there is none yet."""
-    if not text:
-        return 0
-    high, _, low = text.partition("/")
-    return (int(high, 16) << 32) + int(low, 16)
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in the folder, which is made if missing."""
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def sent_rows(progress: Progress) -> dict[str, dict[str, int]]:
+    """{"public.client": {"load": 500, "insert": 20}}: what the DMS stand-in has counted."""
+    return {
+        f"{table.schema}.{table.name}": {"load": table.loaded_rows, "insert": table.inserts}
+        for table in progress.tables
+    }
+
+
+def traces(progress: Progress) -> tuple[str, str]:
+    """What the DMS stand-in leaves in a database when it is killed, and the statement that drops it."""
+    if progress.slot:
+        return f"replication slot {progress.slot}, which keeps its log,", drop_slot_sql(progress.slot)
+    names = ", ".join(Source({}, progress.publications).publications.values())
+    return f"publications {names}", f"DROP PUBLICATION IF EXISTS {names};"
 
 
 def quoted(name: str) -> str:
@@ -567,14 +635,20 @@ def count_rows(cursor: Any, table: str) -> int:
 
 @contextmanager
 def environment_of(variables: Mapping[str, str]) -> Iterator[None]:
-    """Within the block, this process has the parts' variables of AWS and no others of AWS."""
-    kept = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
-    for key in kept:
-        del os.environ[key]
-    os.environ.update({key: value for key, value in variables.items() if key.startswith("AWS_")})
+    """Within the block, this process has the parts' variables of AWS, and those of what no proxy is asked."""
+    kept = exchange({key: value for key, value in variables.items() if is_of_clients(key)})
     try:
         yield
     finally:
-        for key in [key for key in os.environ if key.startswith("AWS_")]:
-            del os.environ[key]
-        os.environ.update(kept)
+        exchange(kept)
+
+
+def exchange(variables: Mapping[str, str]) -> dict[str, str]:
+    """Puts them in the place of those that clients of AWS read in this process, which are returned."""
+    former = {key: os.environ.pop(key) for key in list(os.environ) if is_of_clients(key)}
+    os.environ.update(variables)
+    return former
+
+
+def is_of_clients(key: str) -> bool:
+    return key.startswith("AWS_") or key in ("NO_PROXY", "no_proxy")

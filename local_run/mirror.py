@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local_run.surroundings import MARKER, LocalRunError, mark
+from local_run.surroundings import MARKED, MARKER, LocalRunError, mark
 
 PAUSE_SECONDS = 1.0
 NAME_BYTES = 255
@@ -95,7 +95,7 @@ class Mirror:
 def emptied_mirror(folder: Path) -> Path:
     """The folder, without the files of a former mirror. Raises LocalRunError when it holds others."""
     folder = folder.absolute()
-    marker = mark(folder, "")
+    marker = mark(folder, MARKED["--output"])
     try:
         for key in marker.read_text(encoding="utf-8").splitlines():
             path = path_below(folder, key)

@@ -20,8 +20,8 @@ WAIT_SECONDS = 0.1
 ROOT = Path(__file__).parent.parent
 LAST_WORDS = 600  # characters
 COUNTS = (  # of the status files: they only grow, and begin anew with a new process
-    *("records", "control_records", "changes", "loaded", "invocations", "errors", "rows", "objects"),
-    *("given_up", "function_cpu_seconds"),
+    *("records", "changes", "loaded", "invocations", "errors", "rows", "objects", "given_up"),
+    "function_cpu_seconds",
 )
 # Waits for the end of its standard input, a pipe, then ends the group of $1.
 WATCH = (

@@ -348,7 +348,13 @@ def make_cluster(server: Server) -> None:
             secret.flush()
             server.account.own(Path(secret.name))
             command.append(f"--pwfile={secret.name}")
-        made = subprocess.run(command, capture_output=True, text=True, **server.account.launch(server.folder))
+        made = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            start_new_session=True,  # as the server's: Ctrl-C would leave half a cluster
+            **server.account.launch(server.folder),
+        )
     if made.returncode:
         raise PostgresError(
             f"could not make a cluster in {server.folder}: {made.stderr.strip().splitlines()[-1]}"

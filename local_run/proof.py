@@ -69,18 +69,32 @@ class TableVerdict:
 
 @dataclass
 class Verdict:
+    """given_up: records that Lambda did not try again. suspended: tables that DMS left, and why."""
+
     tables: dict[str, TableVerdict]
     quarantined: int = 0
+    given_up: int = 0
+    suspended: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def faults(self) -> list[str]:
         """["public.client: update lost: 2", "quarantined records: 1"]"""
         found = [f"{name}: {fault}" for name, table in self.tables.items() for fault in table.faults]
-        return found + [f"quarantined records: {self.quarantined}"] * (self.quarantined > 0)
+        found += [f"{name}: suspended: {reason}" for name, reason in self.suspended.items()]
+        counts = {
+            "quarantined records": self.quarantined,
+            "records given up, now in the failed bucket": self.given_up,
+        }
+        return found + [f"{what}: {count:,}" for what, count in counts.items() if count]
 
     @property
     def is_exact(self) -> bool:
         return not self.faults
+
+    @property
+    def lost(self) -> int:
+        """Changes and loaded rows; or rows of a state, where nobody has counted changes."""
+        return sum(max(sum(table.lost.values()), table.missing_rows) for table in self.tables.values())
 
     @property
     def kinesis_redeliveries(self) -> int:
@@ -91,11 +105,20 @@ class Verdict:
         """By operation, of all tables."""
         return dict(total(table.dms_resends for table in self.tables.values()))
 
+    @property
+    def duplicates(self) -> str:
+        """2 by Kinesis; sent again by DMS: 1 load, 1 insert"""
+        resends = ", ".join(f"{count} {name}" for name, count in self.dms_resends.items()) or "none"
+        return f"{self.kinesis_redeliveries} by Kinesis; sent again by DMS: {resends}"
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "is_exact": self.is_exact,
             "faults": self.faults,
+            "lost": self.lost,
             "quarantined": self.quarantined,
+            "given_up": self.given_up,
+            "suspended": dict(self.suspended),
             "kinesis_redeliveries": self.kinesis_redeliveries,
             "dms_resends": self.dms_resends,
             "tables": {name: asdict(table) for name, table in self.tables.items()},
@@ -105,11 +128,10 @@ class Verdict:
         """A line for each fault, or one that all is there; then what landed, and what more than once."""
         landed = total(table.landed for table in self.tables.values())
         loads = landed.pop("load", 0)
-        resends = ", ".join(f"{count} {name}" for name, count in self.dms_resends.items()) or "none"
         reloaded = ", ".join(name for name, table in self.tables.items() if table.generations > 1)
         lines = [f"not exact: {fault}" for fault in self.faults] or ["exact: what was committed is in S3"]
         lines.append(f"landed: {landed.total()} changes, {loads} loaded rows")
-        lines.append(f"more than once: {self.kinesis_redeliveries} by Kinesis; sent again by DMS: {resends}")
+        lines.append(f"more than once: {self.duplicates}")
         return "\n".join(lines + [f"loaded again, so judged by state: {reloaded}"] * (reloaded != ""))
 
 
@@ -131,6 +153,7 @@ def prove(
     tables: Collection[str] | None = None,
     committed: Mapping[str, Mapping[str, int]] | None = None,
     loaded: Mapping[str, int] | None = None,
+    sent: Mapping[str, Mapping[str, int]] | None = None,
     is_shared: bool = False,
 ) -> Verdict:
     """Reads both ends and judges them; see judge.
@@ -144,6 +167,7 @@ def prove(
         read_source(connect_parameters, tables),
         committed=committed,
         loaded=loaded,
+        sent=sent,
         is_shared=is_shared,
         quarantined=count_quarantined(s3, bucket, prefix),
     )
@@ -156,6 +180,7 @@ def judge(
     *,
     committed: Mapping[str, Mapping[str, int]] | None = None,
     loaded: Mapping[str, int] | None = None,
+    sent: Mapping[str, Mapping[str, int]] | None = None,
     is_shared: bool = False,
     quarantined: int = 0,
 ) -> Verdict:
@@ -164,8 +189,10 @@ def judge(
     drops: when each table was dropped for a load. committed: changes since the snapshot of the load,
     {"public.client": {"insert": 3, ...}}; None: the counts of changes are not judged. loaded: rows that the
     tables had in it; None: nor are those of loads. A table that was loaded again is judged by its state
-    and by changes that are too many: what the later load has taken in is no change. is_shared: others have
-    written too, and nobody has counted it: nothing is too many.
+    and by changes that are too many: what the later load has taken in is no change. sent: what DMS says to
+    have sent, {"public.client": {"load": 2, "insert": 3}}: of a table without a primary key, which has no
+    state, no less may have landed. is_shared: others have written too, and nobody has counted it: nothing is
+    too many.
     """
     rows: dict[str, list[LandedRow]] = defaultdict(list)
     for row in landing:
@@ -174,7 +201,8 @@ def judge(
     for name in sorted({*source, *rows, *(committed or {}), *(loaded or {})}):
         table = source.get(name) or SourceTable({}, ())
         expected = expected_counts(name, table, committed, loaded)
-        verdict = judge_table(table, rows[name], sorted(map(instant, drops.get(name, []))), expected)
+        least = {} if table.primary_key else (sent or {}).get(name, {})
+        verdict = judge_table(table, rows[name], sorted(map(instant, drops.get(name, []))), expected, least)
         verdicts[name] = replace(verdict, extra={}) if is_shared else verdict
     return Verdict(verdicts, quarantined)
 
@@ -197,7 +225,11 @@ def expected_counts(
 
 
 def judge_table(
-    table: SourceTable, landed: list[LandedRow], drops: list[str], expected: Mapping[str, int]
+    table: SourceTable,
+    landed: list[LandedRow],
+    drops: list[str],
+    expected: Mapping[str, int],
+    least: Mapping[str, int],
 ) -> TableVerdict:
     delivered = {(row.shard_id, row.sequence_number): row for row in landed}
     generations = load_generations(delivered.values(), drops)
@@ -210,6 +242,10 @@ def judge_table(
         if found > count and (is_loaded_once or operation != "load"):
             verdict.extra[operation] = found - count
         elif found < count and is_loaded_once:
+            verdict.lost[operation] = count - found
+    for operation, count in least.items():  # DMS counts what it sends again, too
+        found = distinct[operation] + resends[operation]
+        if found < count and is_loaded_once and operation not in expected:
             verdict.lost[operation] = count - found
     if table.primary_key:
         compare(replay(generations[-1], table), table, verdict)

@@ -135,11 +135,17 @@ class Summary:
         lines = []
         if self.kills:
             named = ", ".join(f"{name} {count}" for name, count in sorted(self.kills.items()))
-            lines.append(f"killed {sum(self.kills.values())} times: {named}")
-        if self.sample.given_up:
-            lines.append(f"given up: {self.sample.given_up:,} records, now in the failed bucket")
-        lines += [f"table {table} is suspended: {why}" for table, why in self.sample.suspended.items()]
+            times, changes = counted(sum(self.kills.values()), "time"), counted(self.changes, "change")
+            lines.append(f"killed {times} ({named}) in {changes}{self.after_kills()}")
         return lines + self.verdict_text.splitlines() + self.remarks
+
+    def after_kills(self) -> str:
+        """: lost 0; came twice: 2 by Kinesis, 5 by DMS"""
+        if self.verdict is None:
+            return ""
+        again = f"{self.verdict['kinesis_redeliveries']:,} by Kinesis"
+        again += f", {sum(self.verdict['dms_resends'].values()):,} by DMS"
+        return f": lost {self.verdict['lost']:,}; came twice: {again}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -33,7 +33,10 @@ DEFAULTS = {"PIPELINE_NAME": "lending", "S3_BUCKET": "lending-local", "BATCH_WIN
 DEMO_TABLES = "public.%"  # those of .env are in another database
 ELSEWHERE = {"AWS_ENDPOINT_URL_KINESIS": "kinesis", "AWS_ENDPOINT_URL_S3": "s3"}
 NO_PROXY = "127.0.0.1,localhost"  # a proxy of the environment would be asked for the loopback
+CONNECT_SECONDS = 10
 MARKER = ".local-run"  # in a folder whose files are a run's
+# What it says; that of a mirror lists its files.
+MARKED = {"--folder": "The files of python -m local_run; the next run replaces them.\n", "--output": ""}
 RUN_FILES = ("replication", "event_source_mapping", "status", "logs", "postgres", "environment")
 
 
@@ -78,7 +81,13 @@ class Database:
             "user": self.user,
             "password": self.password,
             "sslmode": self.sslmode,
+            "connect_timeout": CONNECT_SECONDS,
         }
+
+    @property
+    def address(self) -> str:
+        """127.0.0.1:5432/lending"""
+        return f"{self.host}:{self.port}/{self.name}"
 
 
 def chosen_settings(dotenv_file: Path, environment: Mapping[str, str], tables: str | None) -> dict[str, str]:
@@ -111,13 +120,13 @@ def database_of_url(url: str) -> Database:
     import psycopg2  # type: ignore[import-untyped]
 
     try:
-        psycopg2.extensions.parse_dsn(url)
+        parameters = psycopg2.extensions.parse_dsn(url)
     except psycopg2.Error:  # its words quote the password
         raise LocalRunError(
             "--database-url is no address of a database: write postgresql://user@host:5432/database"
         ) from None
     try:
-        connection = psycopg2.connect(url)
+        connection = psycopg2.connect(**{"connect_timeout": CONNECT_SECONDS, **parameters})
     except psycopg2.Error as error:
         raise LocalRunError(f"cannot connect to the database of --database-url: {error}".strip()) from None
     with_tls, found = connection.info.ssl_in_use, connection.info
@@ -226,18 +235,18 @@ def write_environment(folder: Path, environment: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def claimed_folder(folder: Path) -> Iterator[Path]:
-    """The folder, for this run alone; what a former run has left is there still: see empty_run.
+def claimed_folder(folder: Path, option: str = "--folder") -> Iterator[Path]:
+    """The folder that the option names, for this run alone, with what a former run has left in it.
 
     Raises LocalRunError when it holds files that are not a run's, or another run uses it.
     """
     folder = folder.absolute()
-    marker = mark(folder, "The files of python -m local_run; the next run replaces them.\n")
+    marker = mark(folder, MARKED[option])
     with marker.open("r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise LocalRunError(f"another run uses {folder}: end it, or name another --folder") from error
+            raise LocalRunError(f"another run uses {folder}: end it, or name another {option}") from error
         yield folder
 
 

@@ -7,27 +7,33 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import boto3
+import msgspec
 import psutil
 import psycopg2
 import pytest
 
 from local_run import machine as machine_module
-from local_run.__main__ import main, read_options
+from local_run import surroundings
+from local_run.__main__ import invite, main, plan_of, play, read_options
 from local_run.kills import Killer
-from local_run.machine import Interrupted, Interrupts, Machine, Plan, Sample, exports, lsn
+from local_run.machine import Interrupted, Interrupts, Machine, Plan, Sample, environment_of, exports, traces
 from local_run.mirror import Mirror, emptied_mirror, path_below
 from local_run.part import Part
 from local_run.postgres import fill, start_postgres
+from local_run.replication import position
+from local_run.replication.position import Progress
 from local_run.screen import Screen, Summary
 from local_run.surroundings import (
     Database,
@@ -70,7 +76,11 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
     [
         (["--rate", "0"], "no rate"),
         (["--rate", "fast"], "no rate"),
+        (["--rate", "50", "--no-workload"], "--rate is of the changes"),
+        (["--rate", "50", "--database-url", "postgresql://u@h/d"], "--rate is of the changes"),
         (["--seconds", "-1"], "--seconds"),
+        (["--seconds", "abc"], "argument --seconds: 'abc' is no time: write seconds, like 20 or 0.5"),
+        (["--seconds", "nan"], "'nan' is no time"),
         (["--poll-seconds", "0"], "--poll-seconds"),
         (["--forever", "--seconds", "5"], "exclude each other"),
         (["--format", "xml"], "--format"),
@@ -86,6 +96,46 @@ def test_wrong_usage_exits_with_2(
         read_options(arguments)
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["-m", f"local_run{name}"] for name in ("", ".aws", ".postgres", ".workload")),
+        *(["-m", f"local_run.{name}"] for name in ("replication", "event_source_mapping")),
+        *([name] for name in ("setup_dms.py", "lake.py")),
+    ],
+    ids=lambda command: command[-1],
+)
+def test_help_is_shown(command: list[str]) -> None:
+    asked = [sys.executable, *command, "--help"]
+    told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("usage: ")
+
+
+def test_help_shows_the_tables_that_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_options(["--help"])
+    assert "(default: public.%; of your own, TABLES)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_shared"),
+    [
+        ([], False),
+        (["--seconds", "5"], False),
+        (["--forever"], True),
+        (["--no-workload"], True),
+        (["--no-workload", "--seconds", "5"], True),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_only_a_run_that_others_are_invited_to_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], is_shared: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plan_of(read_options(arguments)).is_shared is is_shared
 
 
 def test_errors_are_one_line_and_exit_with_1(
@@ -228,6 +278,18 @@ def test_parts_get_nothing_of_aws_but_the_emulated_one() -> None:
     }
 
 
+def test_the_run_s_own_clients_ask_no_proxy_for_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxied = {"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "example.org", "AWS_PROFILE": "production"}
+    for key, value in proxied.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("no_proxy", raising=False)
+    former = dict(os.environ)
+    with environment_of(part_environment(proxied, {}, DATABASE, AWS, {})):
+        assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "example.org,127.0.0.1,localhost"
+        assert "AWS_PROFILE" not in os.environ
+    assert dict(os.environ) == former
+
+
 def test_a_shell_that_reads_the_environment_file_talks_to_the_run(tmp_path: Path) -> None:
     environment = part_environment({"PATH": "/bin", "LANG": "C"}, {"S3_PREFIX": "a'b/"}, DATABASE, AWS, {})
     file = write_environment(tmp_path, environment)
@@ -259,6 +321,15 @@ def test_a_database_that_can_not_be_reached_is_named_without_its_password() -> N
     assert "s3cret" not in str(found.value)
 
 
+def test_a_database_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "CONNECT_SECONDS", 2)  # what a test can wait for
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(LocalRunError, match="cannot connect to the database of --database-url"),
+    ):
+        database_of_url(f"postgresql://user@127.0.0.1:{silent.getsockname()[1]}/x")
+
+
 # The folder ----------------------------------------------------------------------------------------------
 
 
@@ -287,6 +358,15 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         claimed_folder(tmp_path / "run"),
         pytest.raises(LocalRunError, match="another run uses"),
         claimed_folder(tmp_path / "run"),
+    ):
+        pass
+
+
+def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
+    with (
+        claimed_folder(tmp_path / "out", "--output"),
+        pytest.raises(LocalRunError, match=r"another run uses .*name another --output"),
+        claimed_folder(tmp_path / "out", "--output"),
     ):
         pass
 
@@ -390,6 +470,12 @@ def started(part: Part) -> Part:
     return part
 
 
+def write_status(part: Part, **status: Any) -> None:
+    assert part.process is not None
+    file = part.folder / "status" / f"{part.name}.json"
+    file.write_text(json.dumps({"pid": part.process.pid, **status}))
+
+
 @pytest.fixture
 def part(tmp_path: Path) -> Iterator[Part]:
     part = make_part(tmp_path, "replication")
@@ -410,9 +496,7 @@ def test_part_counts_on_over_its_restarts(part: Part) -> None:
 
 def test_part_counts_on_when_its_process_counts_anew(part: Part, tmp_path: Path) -> None:
     started(part)
-    assert part.process is not None
-    status = {"pid": part.process.pid, "records": 1}
-    (tmp_path / "status/replication.json").write_text(json.dumps(status))
+    write_status(part, records=1)
     part.look()
     assert part.total("records") == 4
 
@@ -551,9 +635,7 @@ def test_kills_go_round_all_parts(tmp_path: Path) -> None:
 def test_a_failed_task_ends_the_run_with_its_message(tmp_path: Path) -> None:
     with make_machine(tmp_path) as machine:
         part = machine.parts["replication"] = started(make_part(tmp_path, "replication"))
-        assert part.process is not None
-        status = {"pid": part.process.pid, "state": "failed", "message": "the slot is gone"}
-        (tmp_path / "status/replication.json").write_text(json.dumps(status))
+        write_status(part, state="failed", message="the slot is gone")
         with pytest.raises(LocalRunError, match=r"the DMS stand-in is failed, .*: the slot is gone"):
             machine.check_states()
 
@@ -599,10 +681,121 @@ def test_exports_are_read_from_whole_lines_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("0/0", 0), ("0/16B3748", 23803720), ("2/1", 8589934593), (None, 0)]
+    ("told", "is_so"), [(None, False), ("0/16B3747", False), ("0/16B3748", True), ("1/0", True)]
 )
-def test_lsn_is_read_as_a_number(text: str | None, number: int) -> None:
-    assert lsn(text) == number
+def test_dms_has_sent_what_stands_before_its_position(tmp_path: Path, told: str | None, is_so: bool) -> None:
+    with make_machine(tmp_path) as machine:
+        part = machine.parts["replication"] = started(make_part(tmp_path, "replication"))
+        write_status(part, position=told)
+        assert machine.has_sent(23803720) is is_so
+
+
+def test_a_suspended_table_is_told_while_the_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with make_machine(tmp_path, seconds=0.1, has_workload=False) as machine:
+        part = machine.parts["replication"] = started(make_part(tmp_path, "replication"))
+        write_status(part, state="running", suspended={"public.note": "it is not what DMS knows any more"})
+        assert play(machine, Killer(machine, None, 0), Screen(0.1)) is False
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "table public.note is suspended: it is not what DMS knows any more"
+    )
+
+
+def test_who_takes_part_is_told_how_new_tables_are_taken(tmp_path: Path) -> None:
+    machine, told = make_machine(tmp_path, seconds=None), []
+    machine.say = told.append
+    invite(machine)
+    assert told[0].splitlines()[-1] == (
+        f"# a table made now is taken after: {sys.executable} {ROOT / 'setup_dms.py'} apply"
+    )
+
+
+def test_the_zip_is_built_in_the_run_s_folder_when_the_checkout_can_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout, folder = tmp_path / "checkout", tmp_path / "run"
+    for name in (checkout, folder, folder / "logs"):
+        name.mkdir()
+    (checkout / "build").write_text("")  # no folder can be made there
+    for name in ("lambda_function.py", "requirements-lambda.txt"):
+        (checkout / name).write_text("")
+    script = checkout / "deploy.sh"
+    script.write_text('#!/bin/sh\ncd "$(dirname "$0")" && cp lambda_function.py "$5"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(machine_module, "ROOT", checkout)
+    zip_file = make_machine(folder).build_zip()
+    assert zip_file.is_file()
+    assert zip_file.parent == folder / "checkout/build"
+    (folder / "status").mkdir()
+    empty_run(folder)
+    assert make_machine(folder).build_zip() == zip_file
+
+
+# Traces of a killed run ----------------------------------------------------------------------------------
+
+TRACES = Progress(
+    database="db.example.org:5432/shop",
+    slot="lending_task_00016384_1",
+    publications="local_run_lending_task",
+)
+
+
+def leave_traces(folder: Path) -> Path:
+    (folder / "replication").mkdir()
+    position.save(folder / "replication/state.json", TRACES)
+    return folder / "replication/state.json"
+
+
+@pytest.mark.parametrize("database", [None, DATABASE], ids=["our own", "another one"])
+def test_traces_of_a_killed_run_in_another_database_are_named_and_kept(
+    tmp_path: Path, database: Database | None
+) -> None:
+    file = leave_traces(tmp_path)
+    with (
+        pytest.raises(LocalRunError) as found,
+        make_machine(tmp_path, database=database, has_workload=False) as machine,
+    ):
+        machine.start()
+    assert str(found.value) == (
+        "a killed run has left replication slot lending_task_00016384_1, which keeps its log,"
+        " in database db.example.org:5432/shop: name its --database-url once more, and all is dropped;"
+        f" or drop it there (SELECT pg_drop_replication_slot('lending_task_00016384_1');) and remove {file}"
+    )
+    assert position.load(file) == TRACES
+
+
+def test_traces_of_a_run_that_was_killed_before_it_had_a_slot_are_its_publications() -> None:
+    assert traces(msgspec.structs.replace(TRACES, slot="")) == (
+        "publications local_run_lending_task_all, local_run_lending_task_inserts",
+        "DROP PUBLICATION IF EXISTS local_run_lending_task_all, local_run_lending_task_inserts;",
+    )
+
+
+def test_traces_in_a_database_of_our_own_are_gone_with_it(tmp_path: Path) -> None:
+    leave_traces(tmp_path)
+    (tmp_path / "postgres").mkdir()
+    make_machine(tmp_path).expect_no_traces_elsewhere()
+
+
+def test_traces_in_the_named_database_are_removed() -> None:
+    with tempfile.TemporaryDirectory() as folder, start_postgres() as server:
+        database = Database("127.0.0.1", server.port, "postgres", "postgres", "local")
+        state = leave_traces(Path(folder))
+        position.save(state, msgspec.structs.replace(TRACES, database=database.address))
+        with closing(psycopg2.connect(server.dsn)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (TRACES.slot,))
+            cursor.execute("CREATE PUBLICATION local_run_lending_task_all")
+            cursor.execute("CREATE PUBLICATION mine")
+            machine = make_machine(Path(folder), database=database)
+            machine.expect_no_traces_elsewhere()
+            machine.remove_traces()
+            cursor.execute("SELECT count(*) FROM pg_replication_slots")
+            assert cursor.fetchone() == (0,)
+            cursor.execute("SELECT pubname FROM pg_publication")
+            assert cursor.fetchall() == [("mine",)]
+        assert not state.exists()
 
 
 # The screen ----------------------------------------------------------------------------------------------
@@ -660,11 +853,11 @@ def test_without_a_terminal_a_line_comes_every_few_seconds(capsys: pytest.Captur
 
 def test_summary_says_what_was_committed_what_landed_and_what_it_cost() -> None:
     summary = Summary(
-        sample=make_sample(suspended={"public.note": "a value is too long"}, given_up=3),
+        sample=make_sample(),
         seconds=20.0,
         landed_seconds=21.5,
         committed={"public.client": {"insert": 1500, "update": 20}, "public.loan": {"delete": 480}},
-        verdict={"is_exact": False},
+        verdict={"is_exact": False, "lost": 3, "kinesis_redeliveries": 2, "dms_resends": {"insert": 5}},
         verdict_text="not exact: public.note: 3 insert lost\nmore than once: 0",
         cpu_seconds={"workload": 0.1, "PostgreSQL": 0.2, "aws": 1.0},
         kills={"function": 2, "PostgreSQL": 1},
@@ -687,9 +880,7 @@ def test_summary_says_what_was_committed_what_landed_and_what_it_cost() -> None:
         emulated AWS         500
         in all               650
 
-        killed 3 times: PostgreSQL 1, function 2
-        given up: 3 records, now in the failed bucket
-        table public.note is suspended: a value is too long
+        killed 3 times (PostgreSQL 1, function 2) in 2,000 changes: lost 3; came twice: 2 by Kinesis, 5 by DMS
         not exact: public.note: 3 insert lost
         more than once: 0
         logs: /run/logs""")
@@ -703,10 +894,17 @@ def test_summary_says_what_was_committed_what_landed_and_what_it_cost() -> None:
 # The whole chain -----------------------------------------------------------------------------------------
 
 
-def run_chain(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_chain(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """As a user types it, with a timeout."""
-    command = [sys.executable, "-m", "local_run", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "local_run", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -813,13 +1011,19 @@ def test_nothing_is_left_when_the_run_itself_is_killed(
 def test_nothing_is_lost_whatever_is_killed(tmp_path: Path) -> None:
     """Ten kills; a hundred with SOAK=1."""
     kills = 100 if os.environ.get("SOAK") else 10
-    options = ["--rate", "200", "--poll-seconds", "0.2", "--kill-every", "1.2", "--format", "json"]
+    options = ["--rate", "200", "--poll-seconds", "0.2", "--kill-every", "1.2"]
     ended = run_chain(*options, "--seconds", f"{1.6 * kills:.0f}", "--folder", str(tmp_path / "run"))
+    print(ended.stdout)
     assert ended.returncode == 0, ended.stderr + ended.stdout
-    summary = json.loads(ended.stdout)
-    assert set(summary["kills"]) == {"function", "replication", "event_source_mapping", "PostgreSQL"}
-    assert sum(summary["kills"].values()) >= kills
-    assert summary["verdict"]["is_exact"] is True
+    told = re.search(
+        r"^killed ([0-9]+) times \((.*)\) in [0-9,]+ changes: lost 0;", ended.stdout, re.MULTILINE
+    )
+    assert told is not None
+    assert int(told[1]) >= kills
+    assert {one.split()[0] for one in told[2].split(", ")} == {
+        *("function", "replication", "event_source_mapping", "PostgreSQL"),
+    }
+    assert "exact: what was committed is in S3" in ended.stdout.splitlines()
     assert processes_of(tmp_path / "run") == []
 
 
@@ -832,6 +1036,61 @@ def test_an_interrupt_while_it_starts_exits_with_130(
     told, complaints = process.communicate(timeout=30)
     assert (process.returncode, told) == (130, "")
     assert complaints.splitlines()[-1] == "interrupted: everything is stopped"
+    assert processes_of(tmp_path / "run") == []
+
+
+def test_an_interrupt_of_the_terminal_while_a_cluster_is_made_exits_with_130(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local_run", "--folder", str(tmp_path / "run")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: "initdb" in names_below(process.pid))
+        os.killpg(process.pid, signal.SIGINT)
+        told, complaints = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, told) == (130, "")
+    assert complaints.splitlines()[-1] == "interrupted: everything is stopped"
+    assert processes_of(tmp_path / "run") == []
+
+
+def names_below(pid: int) -> list[str]:
+    names = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):
+            names.append(process.name())
+    return names
+
+
+def test_s3_and_kinesis_may_be_those_of_another_emulator(tmp_path: Path) -> None:
+    elsewhere = Part(
+        "elsewhere", [sys.executable, "-m", "local_run.aws", "--port", "0"], tmp_path, dict(os.environ)
+    )
+    (tmp_path / "logs").mkdir()
+    elsewhere.start()
+    try:
+        wait_until(lambda: "AWS_ENDPOINT_URL" in exports(elsewhere.log), 60)
+        url = exports(elsewhere.log)["AWS_ENDPOINT_URL"]
+        options = ["--seconds", "3", "--rate", "100", "--poll-seconds", "0.2", "--format", "json"]
+        ended = run_chain(
+            *options,
+            *("--folder", str(tmp_path / "run")),
+            AWS_ENDPOINT_URL_S3=url,
+            AWS_ENDPOINT_URL_KINESIS=url,
+            HTTP_PROXY="http://127.0.0.1:9",  # which nobody may ask
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads(ended.stdout)["is_exact"] is True
+        assert f"s3 at {url}, by AWS_ENDPOINT_URL_S3" in ended.stderr
+        listed = boto3.client("s3", endpoint_url=url).list_objects_v2(Bucket="lending-local")
+        assert listed["KeyCount"] > 0
+    finally:
+        elsewhere.kill()
     assert processes_of(tmp_path / "run") == []
 
 

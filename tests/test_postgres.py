@@ -286,6 +286,16 @@ def test_server_starts_for_an_ordinary_user() -> None:
     pytest.skip("no Python >= 3.11 that an ordinary user may run")
 
 
+def test_an_interrupt_of_the_terminal_does_not_reach_the_making_of_a_cluster(tmp_path: Path) -> None:
+    """It goes to all of the process's group; who started it decides."""
+    program = tmp_path / "initdb"
+    program.write_text('#!/bin/sh\ncut -d" " -f5 "/proc/$$/stat" >"$2/PG_VERSION"\n')
+    program.chmod(0o755)
+    server = Server(tmp_path / "data", 0, tmp_path, Account())
+    postgres.make_cluster(server)
+    assert int((tmp_path / "data/PG_VERSION").read_text()) != os.getpgrp()
+
+
 # No orphans -----------------------------------------------------------------------------------------------
 
 SCRIPT = """

@@ -168,7 +168,10 @@ def test_faults_are_shown_as_counts_without_keys_or_values() -> None:
     assert json.loads(json.dumps(verdict.as_dict())) == {
         "is_exact": False,
         "faults": [line.removeprefix("not exact: ") for line in verdict.text().splitlines()[:4]],
+        "lost": 4,
         "quarantined": 3,
+        "given_up": 0,
+        "suspended": {},
         "kinesis_redeliveries": 0,
         "dms_resends": {},
         "tables": {
@@ -225,6 +228,34 @@ def test_a_table_without_a_key_is_judged_by_its_loads_and_inserts() -> None:
     assert judge(rows, {}, sources, committed=committed, loaded={"public.client": 3}).faults == [
         "public.client: load lost: 1"
     ]
+
+
+def test_a_table_without_a_key_has_no_less_than_dms_says_to_have_sent() -> None:
+    load, insert = landed("load", {"id": 1}, 1), landed("insert", {"id": 2}, 2)
+    again = with_fields(insert, sequence_number="9" * 56)  # by DMS, which counts it
+    sources = {"public.client": SourceTable({"id": "integer"}, ())}
+    sent = {"public.client": {"load": 1, "insert": 2}}
+
+    assert judge([load, insert, again], {}, sources, sent=sent).is_exact
+    assert judge([load, insert], {}, sources, sent=sent).faults == ["public.client: insert lost: 1"]
+    assert judge([], {}, sources, sent=sent).lost == 3
+
+
+def test_a_table_with_a_key_is_judged_by_its_state_and_not_by_what_dms_says() -> None:
+    sent = {"public.client": {"load": 9, "insert": 9}}
+
+    assert judge(HISTORY_OF_CLIENT, {}, {"public.client": CLIENT}, sent=sent).is_exact
+
+
+def test_records_given_up_and_suspended_tables_are_faults() -> None:
+    verdict = Verdict({}, given_up=1200, suspended={"public.note": "a value does not fit its column's type"})
+
+    assert not verdict.is_exact
+    assert verdict.faults == [
+        "public.note: suspended: a value does not fit its column's type",
+        "records given up, now in the failed bucket: 1,200",
+    ]
+    assert json.loads(json.dumps(verdict.as_dict()))["given_up"] == 1200
 
 
 # State ---------------------------------------------------------------------------------------------------
