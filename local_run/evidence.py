@@ -194,7 +194,7 @@ SESSION = (
 
 
 def read_source(
-    connect_parameters: Mapping[str, Any], tables: Collection[str] | None = None
+    connect_parameters: Mapping[str, Any], tables: Collection[str] | None = None, *, has_rows: bool = True
 ) -> dict[str, SourceTable]:
     """The tables in one snapshot; generated columns and unlogged tables are not replicated, and not read."""
     connection = psycopg2.connect(**{**connect_parameters, "options": SESSION})
@@ -209,6 +209,8 @@ def read_source(
             if tables is None or name in tables
             for rows in [
                 read_rows(connection, quoted, quoted_columns, kinds, [*map(columns.index, key or ())])
+                if has_rows
+                else {}
             ]
         }
     finally:

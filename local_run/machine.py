@@ -10,9 +10,11 @@ it waits for its reader), emulated AWS. Whatever is killed, this process include
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +27,7 @@ from typing import Any
 from local_run.mirror import Mirror, emptied_mirror
 from local_run.part import ROOT, Part, kill_group, number, python_part, tree_cpu_seconds
 from local_run.postgres import SUPERUSER, Server, fill, start_postgres
-from local_run.proof import Verdict, prove
+from local_run.proof import TableVerdict, Verdict, prove
 from local_run.replication.position import Progress, load, lsn_number
 from local_run.replication.source import Source
 from local_run.surroundings import (
@@ -44,6 +46,7 @@ LENDING = ROOT / "test-input" / "lending.sql"
 ZIP_SOURCES = ("lambda_function.py", "requirements-lambda.txt", "deploy.sh")
 PAUSE_SECONDS = 0.1
 START_SECONDS = 60.0  # until a part does what it is for
+KEYLESS = "it has no primary key"  # what verify says of such a table: it is judged by its counts
 DRAIN_SECONDS = 60.0  # without a step forward
 STOP_SECONDS = 30.0  # an invocation may be in flight
 HURRIED_SECONDS = 3.0
@@ -481,9 +484,33 @@ class Machine:
             loaded=self.loaded if committed is not None else None,
             sent=sent_rows(load(self.state_file)),
             is_shared=self.plan.is_shared,
+            has_state=False,
         )
         sample = self.sample()
-        return replace(verdict, given_up=sample.given_up, suspended=sample.suspended)
+        not_told = self.compare_rows(verdict)
+        return replace(verdict, given_up=sample.given_up, suspended=sample.suspended, not_told=not_told)
+
+    def compare_rows(self, verdict: Verdict) -> dict[str, str]:
+        """Enters what lake.py verify says of the rows; gives the tables that it could not tell of, and why."""
+        command = [sys.executable, str(ROOT / "lake.py"), "verify", "--json", "--deadline", "5"]
+        command += ["--cache", str(self.plan.folder / "cache")]
+        ended = subprocess.run(
+            command, cwd=self.plan.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        try:
+            reports = json.loads(ended.stdout)["tables"]
+        except ValueError:
+            words = ended.stderr.strip().splitlines() or ["it said nothing"]
+            raise LocalRunError(f"lake.py verify failed: {words[-1]}") from None
+        not_told = {}
+        for report in reports:
+            table = verdict.tables.setdefault(report["table"], TableVerdict({}, {}, 0, 0))
+            table.missing_rows, table.extra_rows = report["missing"], report["extra"]
+            table.different_rows = report["different"]
+            reasons = [one for one in report["why_unknown"] if not one.startswith(KEYLESS)]
+            if reasons:
+                not_told[report["table"]] = "; ".join(reasons)
+        return not_told
 
     def stop(self) -> None:
         """Ends what still runs, in order. Nothing is left, in whatever state it was."""

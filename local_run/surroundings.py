@@ -37,7 +37,7 @@ CONNECT_SECONDS = 10
 MARKER = ".local-run"  # in a folder whose files are a run's
 # What it says; that of a mirror lists its files.
 MARKED = {"--folder": "The files of python -m local_run; the next run replaces them.\n", "--output": ""}
-RUN_FILES = ("replication", "event_source_mapping", "status", "logs", "postgres", "environment")
+RUN_FILES = ("cache", "replication", "event_source_mapping", "status", "logs", "postgres", "environment")
 
 
 class LocalRunError(ProvisionError):

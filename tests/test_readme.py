@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from provision.estimate import PRESETS, Estimate, duration, estimate
@@ -20,6 +21,7 @@ from provision.estimate import PRESETS, Estimate, duration, estimate
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 TOUR = README.partition("### Try it on a laptop")[2].partition("\n### ")[0]
+LAKE_TOUR = README.partition("## Read and prove it")[2].partition("\n## ")[0]
 RUN_ELSEWHERE = {
     "make local": "test_local_run runs the same, shorter",
     "make lint": "CI runs it before the tests",
@@ -38,7 +40,7 @@ RUN_ELSEWHERE = {
 
 def commands() -> list[tuple[str, str]]:
     """(command, output shown or "") of the README's sh and console blocks, in their order."""
-    return commands_in(README.replace(TOUR, ""))
+    return commands_in(README.replace(TOUR, "").replace(LAKE_TOUR, ""))
 
 
 def commands_in(text: str) -> list[tuple[str, str]]:
@@ -117,7 +119,7 @@ CHANGING = {
     r"127\.0\.0\.1:\d+": "127.0.0.1:1",
     r"PGPORT=\d+": "PGPORT=1",
     r"\d+ s\b": "1 s",
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d": "2026-03-01 09:00:00",
+    r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?": "2026-03-01 09:00:00",
     r"zip \S{12}\.\.\.": "zip abc...",
 }
 
@@ -195,6 +197,43 @@ def test_the_tour_of_provisioning_prints_what_it_shows(checkout: Path) -> None:
         ("status", 0),
         ("destroy --yes", 0),
     ]
+
+
+def test_the_tour_of_what_landed_prints_what_it_shows(checkout: Path, tmp_path: Path) -> None:
+    kept = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
+    home = {**kept, "HOME": str(tmp_path)}
+    (run, _), (read, _), *commands = commands_in(LAKE_TOUR)
+    assert read == ". .local-run/environment"
+    process = subprocess.Popen(shlex.split(run), cwd=checkout, env=home, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        while "a table made now" not in (line := process.stderr.readline()):
+            assert line, "it has ended"
+        given = exported((checkout / ".local-run/environment").read_text())
+        for command, output in commands:
+            words = shlex.split(command)
+            if words[0] == "psql":  # which not every machine has
+                run_sql(given, words[2::2])
+                continue
+            result = subprocess.run(
+                words, cwd=checkout, env={**home, **given}, capture_output=True, text=True, timeout=120
+            )
+            assert is_shown(steady(output), steady(result.stdout)), result.stdout + result.stderr
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+
+
+def run_sql(given: dict[str, str], statements: list[str]) -> None:
+    with contextlib.closing(psycopg2.connect(dbname=given["PGDATABASE"], **libpq(given))) as connection:
+        connection.autocommit = True
+        for statement in statements:
+            connection.cursor().execute(statement)
+
+
+def libpq(given: dict[str, str]) -> dict[str, str]:
+    keys = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password"}
+    return {name: given[key] for key, name in keys.items()}
 
 
 def test_the_sizes_of_the_readme_are_those_of_the_estimate() -> None:
