@@ -491,7 +491,7 @@ class Machine:
         return replace(verdict, given_up=sample.given_up, suspended=sample.suspended, not_told=not_told)
 
     def compare_rows(self, verdict: Verdict) -> dict[str, str]:
-        """Enters what lake.py verify says of the rows; gives the tables that it could not tell of, and why."""
+        """Enters what lake.py verify says of the rows; gives the tables it could not tell of, and why."""
         command = [sys.executable, str(ROOT / "lake.py"), "verify", "--json", "--deadline", "5"]
         command += ["--cache", str(self.plan.folder / "cache")]
         ended = subprocess.run(
