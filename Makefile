@@ -33,6 +33,7 @@ zip: $(VENV)/tools
 bench: $(VENV)/peers $(VENV)/ministack
 	$(BIN)/python -m benchmarks.handler
 	$(BIN)/python -m benchmarks.chain
+	$(BIN)/python -m benchmarks.lake
 
 $(VENV)/tools: requirements.txt requirements-lambda.txt | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
