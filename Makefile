@@ -20,7 +20,7 @@ test: $(VENV)/tools
 # a hundred kills.
 soak: $(VENV)/tools
 	SOAK=1 DELIVERY_SCHEDULES=30000 $(BIN)/python -m pytest --dist=load tests/test_chain.py tests/test_delivery.py
-	SOAK=1 $(BIN)/python -m pytest -n0 -rP tests/test_local_run.py -k whatever_is_killed
+	SOAK=1 $(BIN)/python -m pytest -n0 -rP tests/test_local_run.py tests/test_local_chain.py -k 'whatever_is_killed or anew'
 
 lint: $(VENV)/tools
 	$(BIN)/ruff format --check .

@@ -14,7 +14,24 @@ import lambda_function
 from local_run.aws import emulated_aws
 
 BUCKET = "landing"
+# Begun first, in this order: what takes long and begins last leaves one core idle.
+LONG_FILES = (
+    "test_local_run",
+    "test_chain",
+    "test_local_chain",
+    "test_readme",
+    "test_deployer",
+    "test_delivery",
+)
 SETTINGS = (*lambda_function.Settings.keys().values(), *lambda_function.CHAIN_SETTINGS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem
+        return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

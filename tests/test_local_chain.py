@@ -167,6 +167,7 @@ def test_a_task_that_is_stopped_resumed_and_reloaded_loses_nothing(start: Callab
     assert tables["public.client"]["generations"] == 2
 
 
+@pytest.mark.skipif(not os.environ.get("SOAK"), reason="make soak runs it")
 def test_a_task_started_anew_loads_all_tables_with_a_new_slot(start: Callable[..., Chain]) -> None:
     chain = start()
     chain.setup_dms("reload", "--all", "--yes")
