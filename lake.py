@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lake_tools import failed, schemas, show, verify, views
 from lake_tools.bucket import open_lake
@@ -35,16 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.print_help()
         return 0
     try:
-        lake = open_lake(read_settings(Path(".env")), options.cache)
-        code = int(COMMANDS[options.command][0].run(options, lake))
-        sys.stdout.flush()
-        return code
+        return run(options)
     except ERRORS as error:
         if options.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2 if options.command == "verify" else 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_interrupt(error):
+            raise
         print("interrupted: run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
@@ -53,9 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def run(options: argparse.Namespace) -> int:
+    lake = open_lake(read_settings(Path(".env")), options.cache)
+    code = int(COMMANDS[options.command][0].run(options, lake))
+    sys.stdout.flush()
+    return code
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Observed: DuckDB makes a RuntimeError of a Ctrl-C while a query runs."""
+    return isinstance(error, KeyboardInterrupt) or str(error) == "Query interrupted"
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="lake.py", description=__doc__.partition("\n\n")[0])
-    top.set_defaults(command=None)
+    top.set_defaults(command=None, debug=False, cache=None)
+    add_common(top)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
         one = commands.add_parser(name, help=text, description=text)
@@ -64,10 +75,16 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def add_common(one: Any) -> None:
-    one.add_argument("--debug", action="store_true", help="show where an error comes from")
+def add_common(one: argparse.ArgumentParser) -> None:
+    """Before the command and after it; SUPPRESS: what stands before is not set back after it."""
+    absent = argparse.SUPPRESS
+    one.add_argument("--debug", action="store_true", default=absent, help="show where an error comes from")
     one.add_argument(
-        "--cache", type=Path, metavar="DIR", help="where copies of objects are kept (default: ~/.cache/...)"
+        "--cache",
+        type=Path,
+        default=absent,
+        metavar="DIR",
+        help="where copies of objects are kept (default: ~/.cache/...)",
     )
 
 

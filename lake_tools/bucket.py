@@ -5,8 +5,9 @@
     lake.fetch(lake.objects("changes/public/client/"))    [Path("~/.cache/postgresql-s3-pipeline/..."), ...]
 
 Keys are given and taken without S3_PREFIX. A copy in the cache is one version of one object: its name starts
-with the ETag, and it comes to its place whole. A version that S3 no longer has goes an hour after it was last
-asked for, so that another process that reads it just now is not disturbed.
+with the ETag, and it comes to its place whole. When an object is fetched, other versions of it go that nobody
+has asked for within an hour: a process that reads one just now is not disturbed. Copies of objects that are
+gone from S3 stay. The cache is this user's only, and may be removed at any time.
 """
 
 from __future__ import annotations
@@ -266,8 +267,8 @@ class Lake:
             body, etag = self.read(wanted.key)
         path, part = self.copy_of(wanted.key, etag), self.parts / uuid.uuid4().hex
         with cache_failing(self.cache):
-            part.parent.mkdir(parents=True, exist_ok=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(part.parent)
+            make_folder(path.parent)
             try:
                 part.write_bytes(body)
                 part.replace(path)
@@ -316,6 +317,13 @@ def held_copies(copies: Mapping[Path, LakeObject]) -> set[Path]:
                 os.utime(path)
                 held.add(path)
     return held
+
+
+def make_folder(folder: Path) -> None:
+    """With those above it that are not there; this user's only, for rows are kept there."""
+    if not folder.is_dir():
+        for missing in [one for one in (folder, *folder.parents) if not one.exists()][::-1]:
+            missing.mkdir(mode=0o700, exist_ok=True)
 
 
 def name_of(copy: Path) -> str:

@@ -68,10 +68,9 @@ def add_action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def run(options: argparse.Namespace, lake: Lake) -> int:

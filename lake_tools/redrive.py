@@ -11,6 +11,7 @@ run twice, the second run changes nothing. A record may come to stand in two obj
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -227,7 +228,7 @@ def held_by(lake: Lake, key: str) -> set[str]:
         raise LakeError(f"cannot write {lake.uri(key)}: it is removed while it is written: run this again")
     try:
         held = {sequence_number(line) for line in lines_of(body)}
-    except (OSError, EOFError, LakeError):
+    except (OSError, EOFError, zlib.error, LakeError):
         held = set()
     if key.removesuffix(f".redrive{SUFFIX}").rpartition("-")[2] not in held:
         raise LakeError(

@@ -15,7 +15,7 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +61,10 @@ class TableSchema:
         return schema_key(self.schema, self.table)
 
 
+class BadSchemaError(LakeError):
+    """An object in schemas/ that is no schema."""
+
+
 # --------------------------------------------------------------------------------------------------------
 # Entry points
 # --------------------------------------------------------------------------------------------------------
@@ -77,17 +81,30 @@ def read_schema(lake: Lake, schema: str, table: str) -> TableSchema:
     raise NoSchemaError(f"there is no schema of {name} yet: python lake.py schema {name} publish")
 
 
-def read_schemas(lake: Lake, tables: Iterable[tuple[str, str]]) -> list[TableSchema]:
-    """As read_schema has them, sorted; those without any are not among them."""
-    names = sorted(tables)
-    found = {name: one for name in names if (one := read_published(lake, *name)) is not None}
+def read_schemas(
+    lake: Lake, tables: Iterable[tuple[str, str]], on_fault: Callable[[LakeError], None] | None = None
+) -> list[TableSchema]:
+    """As read_schema has them, sorted; those without any are not among them.
+
+    on_fault is told of an object in schemas/ that is no schema, which then counts as if it were not there;
+    None: that raises LakeError.
+    """
+    names, found = sorted(tables), dict[tuple[str, str], TableSchema]()
+    for name in names:
+        try:
+            if (one := read_published(lake, *name)) is not None:
+                found[name] = one
+        except BadSchemaError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
     derived = derive(lake, [name for name in names if name not in found or found[name].source == "control"])
     found |= {(one.schema, one.table): one for one in derived}
     return [found[name] for name in names if name in found]
 
 
 def read_published(lake: Lake, schema: str, table: str) -> TableSchema | None:
-    """What is in schemas/. Raises LakeError for what is no schema."""
+    """What is in schemas/. Raises BadSchemaError for what is no schema."""
     body = lake.get(key := schema_key(schema, table))
     if body is None:
         return None
@@ -95,7 +112,7 @@ def read_published(lake: Lake, schema: str, table: str) -> TableSchema | None:
         return msgspec.json.decode(body, type=TableSchema)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         command = f"python lake.py schema {dotted((schema, table))} publish"
-        raise LakeError(f"{lake.uri(key)} is no schema: write it anew: {command}") from error
+        raise BadSchemaError(f"{lake.uri(key)} is no schema: write it anew: {command}") from error
 
 
 def publish(lake: Lake, table: str | None = None) -> list[TableSchema]:
@@ -118,7 +135,7 @@ def publish(lake: Lake, table: str | None = None) -> list[TableSchema]:
 
 def publish_derived(lake: Lake, tables: Iterable[tuple[str, str]]) -> list[TableSchema]:
     """Writes what control records say, but for tables whose schema is the catalog's; all that stands then."""
-    schemas = read_schemas(lake, tables)
+    schemas = read_schemas(lake, tables, warn)
     for one in schemas:
         if one.source == "control":
             write(lake, one)
@@ -310,7 +327,7 @@ def run(options: argparse.Namespace, lake: Lake) -> int:
     if is_publishing:
         shown = publish_or_derive(lake, table)
     else:
-        shown = read_schemas(lake, lake.known_tables) if table is None else [schema_of(lake, table)]
+        shown = read_schemas(lake, lake.known_tables, warn) if table is None else [schema_of(lake, table)]
     if options.json:
         print(json.dumps([asdict(one) for one in shown], indent=2, ensure_ascii=False))
     elif table is None:
@@ -340,6 +357,10 @@ def publish_or_derive(lake: Lake, table: str | None) -> list[TableSchema]:
         print(f"not read from the catalog: {error}", file=sys.stderr)
         print("what it said before stands; the rest is from control records", file=sys.stderr)
         return schemas
+
+
+def warn(fault: LakeError) -> None:
+    print(fault, file=sys.stderr)
 
 
 def schema_of(lake: Lake, name: str) -> TableSchema:

@@ -50,6 +50,14 @@ decode_row = msgspec.json.Decoder(QuarantineRow).decode
 # ----------------------------------------------------------------------------------------------------------
 
 
+class MarkRow(msgspec.Struct):
+    cdc_sequence_number: str
+    cdc_landed_in: str
+
+
+decode_mark = msgspec.json.Decoder(MarkRow).decode
+
+
 class QuarantinedRecord:
     """A row of quarantine/. Raises ValueError when it is none that the handler writes."""
 
@@ -149,12 +157,18 @@ def read_quarantine(lake: Lake) -> Quarantine:
 
 
 def read_marks(lake: Lake, marks: list[LakeObject]) -> dict[str, str]:
-    """Where the records that the marks name have landed, by sequence number."""
+    """Where the records that the marks name have landed, by sequence number. Raises LakeError."""
     landed: dict[str, str] = {}
-    for path in lake.fetch(marks) if marks else []:
-        for line in lines_of(path.read_bytes()):
-            mark = json.loads(line)
-            landed[mark["cdc_sequence_number"]] = mark["cdc_landed_in"]
+    for one, path in zip(marks, lake.fetch(marks), strict=True) if marks else ():
+        try:
+            rows = [decode_mark(line) for line in lines_of(path.read_bytes())]
+        except (msgspec.DecodeError, ValueError, OSError, EOFError, zlib.error):
+            raise LakeError(
+                f"cannot read {lake.uri(one.key)}, a mark of what was redriven: it or its copy is damaged: "
+                f"remove {path} and run it again; if that does not help, remove the mark and redrive again: "
+                "no row comes twice"
+            ) from None
+        landed |= {row.cdc_sequence_number: row.cdc_landed_in for row in rows}
     return landed
 
 

@@ -14,10 +14,12 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lake_tools.bucket import Lake
 from lake_tools.dialects import UNBOUNDED, DuckDB, literal
+from lake_tools.failed import printable
 from lake_tools.schemas import read_schema
 from lake_tools.settings import LakeError
 from lake_tools.tables import open_table
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def row_count(text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
     return int(text)
 
@@ -80,30 +82,52 @@ class Rows:
         self.names = [*ours, *(column.name for column in shape.columns)]
         self.texts = [*(f"CAST({name} AS VARCHAR)" for name in ours), *map(as_text, shape.columns)]
         self.members = [*map(our_member, ours), *map(as_member, shape.columns)]
+        self.table = str(shape.schema)
         self.relation = relation
         self.order = order
+        self.condition: str | None = None
 
     def gather(self, condition: str | None) -> None:
-        """Finds the rows once. Raises LakeError for a condition that DuckDB does not take."""
-        import duckdb
-
+        """Finds the rows once. Raises LakeError."""
+        self.condition = condition
         where = f"WHERE ({condition}\n)" if condition else ""
-        try:
+        with self.attempt():
             self.connection.execute(f"CREATE TABLE shown AS SELECT * FROM {self.relation} {where}")
-        except duckdb.Error as error:
-            reason = str(error).partition("\n")[0]
-            raise LakeError(f"DuckDB does not take this --where: {reason}") from error
 
     def read(self, columns: Sequence[str], limit: int) -> Iterator[tuple[Any, ...]]:
+        """Raises LakeError."""
         most = f"LIMIT {limit}" if limit else ""
         query = f"SELECT {', '.join(columns)} FROM shown ORDER BY {self.order} {most}"
-        answer = self.connection.execute(query)
-        while rows := answer.fetchmany(FETCH_ROWS):
-            yield from rows
+        with self.attempt():
+            answer = self.connection.execute(query)
+            while rows := answer.fetchmany(FETCH_ROWS):
+                yield from rows
 
     def count(self, condition: str = "TRUE") -> int:
-        ((count,),) = self.connection.execute(f"SELECT count(*) FROM shown WHERE {condition}").fetchall()
+        """Raises LakeError."""
+        with self.attempt():
+            ((count,),) = self.connection.execute(f"SELECT count(*) FROM shown WHERE {condition}").fetchall()
         return int(count)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Makes LakeErrors of DuckDB's; its own text only where it is of the condition, not of rows."""
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            is_of_text = isinstance(
+                error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException
+            )
+            if self.condition and is_of_text:
+                reason = str(error).partition("\n")[0]
+                raise LakeError(f"DuckDB does not take this --where: {reason}") from error
+            asked = " with this --where" if self.condition else ""
+            raise LakeError(
+                f"cannot show {self.table}{asked}: DuckDB: {type(error).__name__}: "
+                "--debug shows its own text, which may quote rows"
+            ) from error
 
 
 def as_text(column: ShownColumn) -> str:
@@ -137,17 +161,18 @@ def member(name: str, text: str, is_bare: bool) -> str:
 
 
 def write_table(rows: Rows, limit: int) -> None:
-    """Columns aligned; long values are cut, and line breaks shown as blanks."""
+    """Columns aligned; long values are cut, line breaks shown as blanks, other control characters escaped."""
     found = [[cell(value) for value in row] for row in rows.read(rows.texts, limit)]
-    widths = [max(map(len, column)) for column in zip(rows.names, *found, strict=True)]
-    for row in [rows.names, *found]:
+    names = [printable(name) for name in rows.names]
+    widths = [max(map(len, column)) for column in zip(names, *found, strict=True)]
+    for row in [names, *found]:
         print("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
 
 
 def cell(value: str | None) -> str:
     if value is None:
         return "NULL"
-    text = " ".join(value.splitlines()) if not value.isprintable() else value
+    text = printable(" ".join(value.splitlines()))
     return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 

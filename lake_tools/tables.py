@@ -11,16 +11,19 @@ not fit its memory in files in the cache, for as long as it is open.
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lake_tools.bucket import CONTROL, Lake, LakeObject, cache_failing
+from lake_tools.bucket import CONTROL, Lake, LakeObject, cache_failing, make_folder
 from lake_tools.dialects import DuckDB, literal
 from lake_tools.schemas import TableSchema
 from lake_tools.settings import LakeError
@@ -55,10 +58,12 @@ def open_table(
     DuckDB takes it, "2GB"; None = most of what the machine has.
     """
     objects = lake.objects(table_folder(schema)) if objects is None else objects
-    files = lake.fetch([one for one in objects if one.key.endswith(LANDED)])
-    control = lake.fetch([one for one in lake.objects(CONTROL) if one.key.endswith(LANDED)])
+    landed = [one for one in objects if one.key.endswith(LANDED)]
+    orders = [one for one in lake.objects(CONTROL) if one.key.endswith(LANDED)]
+    files, control = lake.fetch(landed), lake.fetch(orders)
+    uris = {path: lake.uri(one.key) for path, one in zip([*files, *control], [*landed, *orders], strict=True)}
     with connected(lake.cache, memory_limit) as connection:
-        make_views(connection, schema, files, control)
+        make_views(connection, schema, files, control, uris)
         yield connection
 
 
@@ -89,7 +94,7 @@ def spill_folder(cache: Path) -> Path:
     """A new one; those that killed processes left go after a week. Raises LakeError."""
     folder = cache / "spilled" / uuid.uuid4().hex
     with cache_failing(cache):
-        folder.mkdir(parents=True)
+        make_folder(folder)
         for other in folder.parent.iterdir():
             with suppress(FileNotFoundError):  # another process tidies too
                 if other.stat().st_mtime < time.time() - KEPT_SECONDS:
@@ -98,25 +103,55 @@ def spill_folder(cache: Path) -> Path:
 
 
 def make_views(
-    connection: DuckDBPyConnection, schema: TableSchema, files: Sequence[Path], control: Sequence[Path]
+    connection: DuckDBPyConnection,
+    schema: TableSchema,
+    files: Sequence[Path],
+    control: Sequence[Path],
+    uris: Mapping[Path, str] | None = None,
 ) -> None:
-    """Reads the files into a table, history; the rest are views. Raises LakeError without DuckDB's text."""
-    import duckdb
+    """Reads the files into a table, history; the rest are views. Raises LakeError without DuckDB's text.
 
+    uris: what files are copies of, for errors.
+    """
     shape = Shape(schema, DuckDB())
-    try:
+    with reading(f"{len(files)} objects of {schema}", files, uris or {}):
         connection.execute(f"CREATE TABLE history AS {shape.landed(lines(files))}")
         connection.execute(ONE_EACH)
+    with reading(f"{len(control)} objects of {CONTROL}", control, uris or {}):
         connection.execute(f"CREATE TABLE drops AS {shape.drops(lines(control))}")
+    with reading(f"the views of {schema}", (), {}):
         connection.execute(f"CREATE VIEW changes AS {shape.changes(Relations())}")
         if schema.primary_key:
             connection.execute(f"CREATE VIEW current AS {shape.current(Relations())}")
             connection.execute(f"CREATE MACRO as_of(moment) AS TABLE {shape.current(Relations(), 'moment')}")
+
+
+@contextmanager
+def reading(what: str, files: Sequence[Path], uris: Mapping[Path, str]) -> Iterator[None]:
+    """Makes LakeErrors of DuckDB's, which name the file that is to blame, if one is."""
+    import duckdb
+
+    try:
+        yield
     except duckdb.Error as error:
+        for path in files:
+            if not holds_json_lines(path):
+                raise LakeError(
+                    f"cannot read {uris.get(path, path)}: it is no gzip of JSON Lines, or its copy is none: "
+                    f"remove {path} and run it again; if something else wrote the object, move it away"
+                ) from error
         raise LakeError(
-            f"cannot read {len(files)} objects of {schema}: DuckDB: {type(error).__name__}: "
+            f"cannot read {what}: DuckDB: {type(error).__name__}: "
             "--debug shows its own text, which may quote rows"
         ) from error
+
+
+def holds_json_lines(path: Path) -> bool:
+    try:
+        lines = gzip.decompress(path.read_bytes()).splitlines()
+        return all(isinstance(json.loads(line), dict) for line in lines if line)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
+        return False
 
 
 def lines(files: Sequence[Path]) -> str:

@@ -20,12 +20,13 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
-from lake_tools.bucket import CHANGES, CONTROL, Lake
+from lake_tools.bucket import CHANGES, CONTROL, QUARANTINE, Lake, digest, dotted
 from lake_tools.dialects import Athena, Dialect, DuckDB, ValueType, literal, quoted, value_type
 from lake_tools.schemas import TableSchema, read_schema
 from lake_tools.settings import LakeError
@@ -476,7 +477,9 @@ def equal(left: str, left_columns: Iterable[str], right: str, right_columns: Ite
 # lake.py sql
 # --------------------------------------------------------------------------------------------------------
 
-FIRST_DATE = "2020-01-01"  # of the projection, while nothing has landed
+FIRST_DATE = date(2020, 1, 1)  # of the projection, while nothing has landed
+# Documented: Kinesis keeps a record for 365 days at most. What is redriven lands under the day it arrived on.
+OLDEST = timedelta(days=366)
 VIEWS = ("current", "history", "changes", "as-of")
 DIALECTS: dict[str, Callable[[], Dialect]] = {"duckdb": DuckDB, "athena": Athena}
 
@@ -504,9 +507,9 @@ def instant(text: str) -> str:
     """2026-03-01T09:30:00.000000Z of any time that ISO 8601 writes. Raises ArgumentTypeError."""
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2026-03-01T09:30:00Z") from None
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -520,16 +523,45 @@ def run(options: argparse.Namespace, lake: Lake) -> int:
     check_moment(options.view, options.at)
     schema = read_schema(lake, *lake.table(options.table))
     shape = Shape(schema, DIALECTS[options.engine]())
+    stem = stem_of((schema.schema, schema.table), lake.known_tables)
+    remarks = [*notes(shape)]
     if options.engine == "athena":
-        folders = [*lake.folders(CONTROL), *lake.folders(table_folder(schema))]
-        first_date = min((name.removeprefix("cdc_date=") for name in folders), default=FIRST_DATE)
-        statements, sources = athena_sources(schema, lake.uri(), first_date)
+        first_date = first_date_of(lake, schema)
+        remarks.append(f"-- It finds what arrived on {first_date} or later.")
+        statements, sources = athena_sources(schema, stem, lake.uri(), first_date)
     else:
         place = f"{options.place.rstrip('/')}/" if options.place else lake.uri()
-        statements, sources = duckdb_sources(schema, place, has_control=bool(lake.objects(CONTROL)))
+        statements, sources = duckdb_sources(schema, stem, place, has_control=bool(lake.objects(CONTROL)))
     statements += view_statements(shape, sources, options.view, options.at)
-    print("\n\n".join(["\n".join(notes(shape)), *(f"{statement};" for statement in statements)]))
+    print("\n\n".join(["\n".join(remarks), *(f"{statement};" for statement in statements)]))
     return 0
+
+
+def stem_of(table: tuple[str, str], known: Iterable[tuple[str, str]]) -> str:
+    """What the names of the table's views begin with, and of no other's: public_client.
+
+    Engines take names that differ by case alone for one, and Athena takes few characters. Where that or
+    another table would make it ambiguous, a digest of the name follows: public_client_0f343b09.
+    """
+    stem = plain_stem(table)
+    others = [one for one in known if one != table and "_".join(one) == stem]
+    if "_".join(table) == stem and not others:
+        return stem
+    return f"{stem}_{digest(dotted(table))[:8]}"
+
+
+def plain_stem(table: tuple[str, str]) -> str:
+    return re.sub("[^a-z0-9_]", "_", "_".join(table).lower())
+
+
+def first_date_of(lake: Lake, schema: TableSchema) -> date:
+    """A day before which nothing is, nor comes when it is redriven."""
+    folders = [name for one in (CONTROL, QUARANTINE, table_folder(schema)) for name in lake.folders(one)]
+    days = []
+    for name in folders:
+        with suppress(ValueError):  # a folder of somebody else
+            days.append(date.fromisoformat(name.removeprefix("cdc_date=")))
+    return min(days) - OLDEST if days else FIRST_DATE
 
 
 def table_folder(schema: TableSchema) -> str:
@@ -560,19 +592,20 @@ class Sources:
     stem: str
 
 
-def duckdb_sources(schema: TableSchema, place: str, *, has_control: bool) -> tuple[list[str], Sources]:
+def duckdb_sources(
+    schema: TableSchema, stem: str, place: str, *, has_control: bool
+) -> tuple[list[str], Sources]:
     """place: "s3://landing/raw/", "output/"; has_control: a pattern that finds no object is an error."""
     lines = f"read_ndjson_objects({literal(f'{place}{table_folder(schema)}*/*/*.jsonl.gz')})"
     control = f"read_ndjson_objects({literal(f'{place}{CONTROL}*/*.jsonl.gz')})"
     nothing = "(SELECT CAST(NULL AS JSON) AS json WHERE FALSE) AS no_lines"
-    stem = f"{schema.schema}_{schema.table}"
     return ["SET TimeZone = 'UTC'"], Sources(lines, control if has_control else nothing, stem)
 
 
-def athena_sources(schema: TableSchema, place: str, first_date: str) -> tuple[list[str], Sources]:
+def athena_sources(schema: TableSchema, stem: str, place: str, first_date: date) -> tuple[list[str], Sources]:
     """Two external tables, of one column each: the line; partitions are projected, so nothing is crawled."""
-    stem = re.sub("[^a-z0-9_]", "_", f"{schema.schema}_{schema.table}".lower())
-    lines, control = f"{stem}_lines", f"{stem}_control_lines"
+    # Not control_lines: those are the lines of a table client_control.
+    lines, control = f"{stem}_lines", f"{stem}_control"
     dates = {
         "projection.enabled": "true",
         "projection.cdc_date.type": "date",

@@ -210,6 +210,13 @@ def test_fetch_asks_only_for_what_is_new(s3: Any, opened: Lake) -> None:
     assert sum(gets.values()) == 41 and gets["raw/" + CLIENT + "40.jsonl.gz"] == 1
 
 
+def test_cache_is_its_users_only(s3: Any, opened: Lake) -> None:
+    put(s3, CLIENT + "a.jsonl.gz", b"a row")
+    opened.fetch(opened.objects("changes/"))
+    folders = [opened.cache, *(path for path in opened.cache.rglob("*") if path.is_dir())]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+
+
 def test_fetch_keeps_the_order_it_is_asked_in(s3: Any, opened: Lake) -> None:
     for name in "abc":
         put(s3, f"{CLIENT}{name}.jsonl.gz", name.encode())
@@ -518,6 +525,45 @@ def test_interrupted_is_exit_130(
     monkeypatch.setattr(lake, "read_settings", interrupted)
     assert command("schema") == 130
     assert capsys.readouterr().err == "interrupted: run the same command again to go on\n"
+
+
+def test_interrupt_within_duckdb_is_exit_130(
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = iter([RuntimeError("Query interrupted"), RuntimeError("another")])
+
+    def interrupted(_: Any) -> None:
+        raise next(errors)
+
+    monkeypatch.setattr(lake, "read_settings", interrupted)
+    assert command("schema") == 130
+    with pytest.raises(RuntimeError, match="another"):
+        command("schema")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--cache", "here", "schema"), ("schema", "--cache", "here")], ids=" ".join
+)
+def test_cache_may_stand_before_the_command(arguments: tuple[str, ...]) -> None:
+    options = lake.parser().parse_args(arguments)
+    assert (options.cache, options.debug) == (Path("here"), False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("show", "client", "--limit", "²"), "'²' is no number of rows"),
+        (("failed", "show", "--limit", "0"), "'0' is no number from 1 on"),
+        (("show", "client", "--at", "0001-01-01T00:00:00+05:00"), "is no time: write 2026-03-01T09:30:00Z"),
+    ],
+    ids=["rows", "number", "time"],
+)
+def test_wrong_usage_is_told_in_words(
+    arguments: tuple[str, ...], said: str, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command(*arguments)
+    assert said in capsys.readouterr().err
 
 
 class Hanging(BaseHTTPRequestHandler):

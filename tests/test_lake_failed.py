@@ -50,6 +50,9 @@ SECRET = "Geheimrat"
 Rows = dict[str, tuple[str, bytes]]
 
 
+BROKEN_GZIP = lambda_function.gzipped([b"{}\n"])[:10] + b"\xff" * 20  # zlib's own error
+
+
 @pytest.fixture
 def lake(s3: Any, tmp_path: Path) -> Lake:
     """The lake of a pipeline with both buckets, read by someone whose BEFORE_IMAGE_FIELD is right."""
@@ -673,16 +676,19 @@ def test_batch_that_may_not_be_read_names_the_tag(s3: Any, lake: Lake) -> None:
     )
 
 
-def test_object_of_somebody_else_under_a_key_of_ours_is_named_and_kept(s3: Any, lake: Lake) -> None:
+@pytest.mark.parametrize("body", [b"theirs", BROKEN_GZIP], ids=["no-gzip", "broken-gzip"])
+def test_object_of_somebody_else_under_a_key_of_ours_is_named_and_kept(
+    s3: Any, lake: Lake, body: bytes
+) -> None:
     deliver(s3, event(update(1))["Records"], before_image_field=BUG)
     folder = "changes/public/client/cdc_date=2026-03-01/cdc_hour=09/"
     key = f"{folder}{SHARD}-{FIRST_SEQUENCE}.redrive.jsonl.gz"
-    s3.put_object(Bucket=BUCKET, Key=key, Body=b"theirs")
+    s3.put_object(Bucket=BUCKET, Key=key, Body=body)
 
     with pytest.raises(LakeError, match="an object that is not of this pipeline has this key: move it away"):
         run_failed(lake, "redrive")
 
-    assert bodies(s3)[key][1] == b"theirs"
+    assert bodies(s3)[key][1] == body
 
 
 @pytest.mark.parametrize(
@@ -698,6 +704,17 @@ def test_object_of_somebody_else_in_quarantine_is_named(s3: Any, lake: Lake, bod
         "cannot read quarantine/cdc_date=2026-03-01/notes as quarantined records: "
         "if something else wrote it, move it out of quarantine/"
     )
+
+
+@pytest.mark.parametrize("body", [b"no gzip", lambda_function.gzipped([b"{}\n"])], ids=["gzip", "row"])
+def test_mark_that_is_damaged_is_named(s3: Any, lake: Lake, body: bytes) -> None:
+    quarantined = f"quarantine/cdc_date=2026-03-01/{SHARD}-1.jsonl.gz"
+    s3.put_object(Bucket=BUCKET, Key=quarantined, Body=lambda_function.gzipped([]))
+    mark = f"redriven/{quarantined}/abc.1-of-2.jsonl.gz"
+    s3.put_object(Bucket=BUCKET, Key=mark, Body=body)
+
+    with pytest.raises(LakeError, match=f"^cannot read s3://{BUCKET}/{mark}, a mark of what was redriven"):
+        run_failed(lake, "list")
 
 
 def test_batches_are_left_out_where_there_can_be_none(s3: Any, lake: Lake, call: Any, tmp_path: Path) -> None:

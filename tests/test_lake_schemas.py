@@ -275,6 +275,20 @@ def test_read_of_what_is_no_schema_names_the_object(opened: Lake, s3: Any, body:
         read_schemas(opened, [("public", "client")])
 
 
+def test_one_bad_schema_does_not_hide_the_others(
+    database: Database, opened: Lake, s3: Any, shell: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database.sql(LENDING)
+    (first, *_) = publish(opened)
+    s3.put_object(Bucket=BUCKET, Key="schemas/public/a_bad_one.json", Body=b"{}")
+
+    assert shell(["schema"]) == 0
+
+    shown = capsys.readouterr()
+    assert str(first) in shown.out and "public.a_bad_one" in shown.out
+    assert shown.err.startswith("s3://landing/schemas/public/a_bad_one.json is no schema: write it anew: ")
+
+
 def test_control_object_that_can_not_be_read_is_named(opened: Lake, s3: Any) -> None:
     s3.put_object(Bucket=BUCKET, Key="control/cdc_date=2026-03-01/s-1.jsonl.gz", Body=b"no gzip")
     with pytest.raises(

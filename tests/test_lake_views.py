@@ -9,8 +9,10 @@ import gzip
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,10 @@ from lake import main
 from lake_tools.bucket import Lake
 from lake_tools.dialects import Athena, DuckDB
 from lake_tools.schemas import LakeColumn, TableSchema, publish, read_schema
-from lake_tools.settings import LakeSettings
+from lake_tools.settings import LakeError, LakeSettings
+from lake_tools.show import Rows, write_table
 from lake_tools.tables import as_of, connected, make_views, open_table
-from lake_tools.views import Shape, athena_sources, shown_columns, view_statements
+from lake_tools.views import Shape, athena_sources, first_date_of, shown_columns, stem_of, view_statements
 from local_run.postgres import Server, start_postgres
 
 HISTORIES = int(os.environ.get("LAKE_HISTORIES", "60"))
@@ -47,6 +50,7 @@ ACCOUNT = TableSchema(
     "catalog",
     "2026-03-01T09:00:00Z",
 )
+DAY = date(2026, 3, 1)
 WORDS = (
     ["insert"] * 3 + ["update"] * 4 + ["rekey"] * 3 + ["delete"] * 2 + ["resend", "replay", "hold", "load"]
 )
@@ -157,7 +161,7 @@ CREATE OR REPLACE MACRO json_format(document) AS CAST(document AS VARCHAR);
 
 @pytest.mark.parametrize("view", ["current", "history", "changes", "as-of"])
 def test_athena_text_is_of_athenas_dialect(view: str) -> None:
-    statements, sources = athena_sources(ACCOUNT, "s3://landing/raw/", "2026-03-01")
+    statements, sources = athena_sources(ACCOUNT, "public_account", "s3://landing/raw/", DAY)
     at = "2026-03-01T09:30:00.000000Z" if view == "as-of" else None
 
     statements += view_statements(Shape(ACCOUNT, Athena()), sources, view, at)
@@ -168,7 +172,7 @@ def test_athena_text_is_of_athenas_dialect(view: str) -> None:
 
 
 def test_athena_tables_project_their_partitions() -> None:
-    statements, _ = athena_sources(ACCOUNT, "s3://a/", "2026-03-01")
+    statements, _ = athena_sources(ACCOUNT, "public_account", "s3://a/", DAY)
 
     assert (
         statements[0]
@@ -198,7 +202,7 @@ def test_athena_views_give_the_same_rows(database: Any, tmp_path: Path, seed: in
     source = random.Random(seed)
     words = [(source.choice(WORDS), source.randint(1, 4), source.randint(1, 4)) for _ in range(40)]
     played_rows = lake_model.play([(*word, source.random() < 0.5, source.random() < 0.5) for word in words])
-    _, sources = athena_sources(ACCOUNT, "s3://landing/", "2026-03-01")
+    _, sources = athena_sources(ACCOUNT, "public_account", "s3://landing/", DAY)
     lines = [(json.dumps(row, separators=(",", ":")), "2026-03-01", "09") for row in played_rows.rows]
     drops = [(line,) for path in control(tmp_path, played_rows.drops) for line in read_lines(path)]
 
@@ -224,6 +228,34 @@ def test_athena_views_give_the_same_rows(database: Any, tmp_path: Path, seed: in
         "SELECT cdc_shard_id, cdc_sequence_number FROM public_account_changes"
     ).fetchall()
     assert sorted(found) == identities(lake_model.changes(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("table", "others", "stem"),
+    [
+        (("public", "client"), [("public", "Client"), ("public", "client_2")], "public_client"),
+        (("public", "Client"), [("public", "client")], "public_client_[0-9a-f]{8}"),
+        (("a_b", "c"), [("a", "b_c")], "a_b_c_[0-9a-f]{8}"),
+        (("a", "b_c"), [("a_b", "c")], "a_b_c_[0-9a-f]{8}"),
+        (("a", "b c"), [], "a_b_c_[0-9a-f]{8}"),
+    ],
+)
+def test_views_of_two_tables_never_have_one_name(
+    table: tuple[str, str], others: list[tuple[str, str]], stem: str
+) -> None:
+    assert re.fullmatch(stem, stem_of(table, [table, *others]))
+    assert len({stem_of(one, [table, *others]) for one in [table, *others]}) == len(others) + 1
+
+
+def test_projection_begins_before_what_can_still_be_redriven(lake: Lake, s3: Any) -> None:
+    assert first_date_of(lake, ACCOUNT) == date(2020, 1, 1)
+    for key in (
+        "changes/public/account/cdc_date=2026-03-02/a",
+        "quarantine/cdc_date=2026-03-01/a",
+        "control/x/a",
+    ):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"")
+    assert first_date_of(lake, ACCOUNT) == date(2025, 2, 28)
 
 
 def test_what_does_not_fit_into_memory_is_in_the_cache_until_the_end(tmp_path: Path) -> None:
@@ -604,9 +636,58 @@ def test_show_says_why_not(source: Database, lake: Lake, s3: Any, tmp_path: Path
     assert "DuckDB does not take this --where" in error and "ammount" in error
 
 
-def test_a_json_line_is_the_row_whatever_it_holds(database: Any, tmp_path: Path) -> None:
-    from lake_tools.show import Rows
+def test_an_error_of_show_quotes_no_row(
+    source: Database, lake: Lake, s3: Any, tmp_path: Path, run: Any
+) -> None:
+    replicate(source, tmp_path, s3)
+    publish(lake)
 
+    code, _, error = run("show", "account", "--where", "CAST(note AS INTEGER) > 1")
+
+    assert (code, error) == (
+        1,
+        "error: cannot show public.account with this --where: DuckDB: ConversionException: "
+        "--debug shows its own text, which may quote rows\n",
+    )
+
+
+def test_an_object_that_is_no_gzip_is_named(
+    source: Database, lake: Lake, s3: Any, tmp_path: Path, run: Any
+) -> None:
+    replicate(source, tmp_path, s3)
+    publish(lake)
+    key = "control/cdc_date=2026-03-01/damaged.jsonl.gz"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=b"no gzip")
+
+    code, _, error = run("show", "account")
+
+    assert (code, "account" in error) == (1, False)
+    assert error.startswith(f"error: cannot read s3://{BUCKET}/{key}: it is no gzip of JSON Lines, or its")
+
+
+def test_a_table_obeys_no_control_character(
+    database: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = [column("x\x1b[2J", "text")]
+    shown_values(database, tmp_path, columns, json.dumps({"x\x1b[2J": "a\nb\x1b]0;c\x07"}))
+    database.execute("DROP TABLE IF EXISTS shown")
+    rows = Rows(
+        database,
+        Shape(TableSchema("public", "account", tuple(columns), (), "catalog", ""), DuckDB()),
+        "history",
+        [],
+        "1",
+    )
+    rows.gather(None)
+
+    write_table(rows, 0)
+
+    assert capsys.readouterr().out == '"x\\u001b[2J"\n"a b\\u001b]0;c\\u0007"\n'
+    with pytest.raises(LakeError, match=r"^cannot show public\.account: DuckDB: BinderException: --debug"):
+        rows.count("no_column")
+
+
+def test_a_json_line_is_the_row_whatever_it_holds(database: Any, tmp_path: Path) -> None:
     columns = [
         column('x "y"', "text"),
         column("big", "numeric", "DECIMAL"),
