@@ -23,22 +23,25 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from lake_tools.bucket import QUARANTINE, Lake, find_table
+from lake_tools.bucket import Lake, dotted, find_table
 from lake_tools.progress import Progress
+from lake_tools.set_aside import read_quarantine
 from lake_tools.settings import LakeError
 from lake_tools.verify_compare import TableCheck
 from lake_tools.verify_landed import Landed
-from lake_tools.verify_report import Report, TableReport
+from lake_tools.verify_report import Report, TableReport, plural
 from lake_tools.verify_source import Source, SourceTable, open_source
 
 DEADLINE_SECONDS = 60.0
 LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.2, 5.0  # between two listings of the same folder
+OPEN_BYTES = 64 << 20  # of gzipped objects whose rows are held between looks at several tables
 QUIET_SHARE = 3  # nothing new in the last third of the time: no more is on its way
 GONE = "nothing of it is in the database: dropped, renamed, or of another database"
 UNLOGGED = "an unlogged table: no change of it is in the log that DMS reads"
 LOADING = "it is being loaded: verify again when status shows it completed"
 BEHIND = "S3 is not yet where the database was: give it a longer --deadline"
-QUARANTINED = "some records are in quarantine, and may be what is not there: python lake.py failed list"
+QUARANTINED = "in quarantine, {}, may be what is not there: python lake.py failed list"
+NONE_SELECTED = "TABLES={} selects no table of the database or of S3: correct it, or name tables"
 NOT_LANDING = "nothing of it has landed since: python setup_dms.py status says whether the chain runs"
 NOTHING_LANDED = "nothing of it has landed: python setup_dms.py status says whether the task loads it"
 STANDS_STILL = (
@@ -97,12 +100,11 @@ def verify(
                 stack.enter_context(check.landed)
             left = compare(checks, source, lake.progress)
             left = wait_for(left, source, deadline_seconds, lake.progress, pause)
-            left = [check for check in left if is_kept(check, source)]
+            left = [check for check in left if is_kept(check, source, left)]
         if left:
             quiet_since = time.monotonic() - deadline_seconds / QUIET_SHARE
             judge(left, parameters, quiet_since, lake.progress)
-        if report.verdict == "different" and lake.folders(QUARANTINE):
-            report.notes.append(QUARANTINED)
+        report.notes += closing_notes(lake, report)
     report.seconds = time.monotonic() - began
     return report
 
@@ -119,10 +121,9 @@ def make_checks(
     wanted = chosen(lake, in_source, landed, names)
     for place, name in enumerate(wanted):
         if (table := in_source.get(name)) is None:
-            report.tables.append(TableReport(".".join(name), why_unknown=[GONE]))
+            report.tables.append(TableReport(dotted(name), why_unknown=[GONE]))
             continue
-        rows = Landed(lake, table, is_alone=len(wanted) == 1)
-        check = TableCheck(table, rows, folder / str(place), shows_values=shows_values)
+        check = TableCheck(table, Landed(lake, table), folder / str(place), shows_values=shows_values)
         check.report.notes += standing_notes(table)
         report.tables.append(check.report)
         checks.append(check)
@@ -136,6 +137,20 @@ def standing_notes(table: SourceTable) -> Iterator[str]:
     large = [one.name for one in table.columns if one.is_lob and one.name in table.key]
     if large:
         yield f"a large column, {', '.join(large)}, is in its primary key: DMS suspends such a table"
+
+
+def closing_notes(lake: Lake, report: Report) -> Iterator[str]:
+    """What concerns all the tables: that there are none, or what else may be the cause."""
+    if not report.tables:
+        yield NONE_SELECTED.format(lake.settings.tables)
+    if report.verdict == "different":
+        try:
+            waiting = sum(len(one.waiting()) for one in read_quarantine(lake).objects)
+        except LakeError as error:  # the tables have been compared, whatever is there
+            yield QUARANTINED.format(f"of which this could not be read: {error}")
+        else:
+            if waiting:
+                yield QUARANTINED.format(plural(waiting, "record"))
 
 
 def chosen(
@@ -159,27 +174,38 @@ def compare(checks: Sequence[TableCheck], source: Source, progress: Progress) ->
     left = []
     with progress.of("comparing tables", len(checks)) as advance:
         for check in checks:
-            left += [check] * is_open(check, source)
+            left += [check] * is_open(check, source, checks)
             advance(1)
     return left
 
 
-def is_open(check: TableCheck, source: Source) -> bool:
+def is_open(check: TableCheck, source: Source, checks: Sequence[TableCheck]) -> bool:
+    """Whether it is not identical yet; checks: with it, those that are looked at by turns."""
     is_identical = True
     with told(check.report):
         is_identical = check.is_identical(source)
     if is_identical:
         check.landed.close()
-    else:
-        check.landed.make_room()
+    make_room(check, checks)
     return not is_identical
 
 
-def is_kept(check: TableCheck, source: Source) -> bool:
+def is_kept(check: TableCheck, source: Source, checks: Sequence[TableCheck]) -> bool:
+    """Whether its differences could be read, and are kept."""
+    has_failed = True
     with told(check.report):
         check.keep_differences(source)
-        return True
-    return False
+        has_failed = False
+    if has_failed:
+        check.landed.close()
+    make_room(check, checks)
+    return not has_failed
+
+
+def make_room(check: TableCheck, checks: Sequence[TableCheck]) -> None:
+    """Lets what was read of the table go if with that of the others it is too much."""
+    if len(checks) > 1 and sum(one.landed.open_bytes for one in checks) > OPEN_BYTES:
+        check.landed.close()
 
 
 def wait_for(
@@ -196,7 +222,7 @@ def wait_for(
             passed = time.monotonic() - began
             advance(int(passed) - shown)
             shown = int(passed)
-            checks = [check for check in checks if is_open(check, source)]
+            checks = [check for check in checks if is_open(check, source, checks)]
             if not checks or passed >= deadline_seconds:
                 break
             took = time.monotonic() - began - passed

@@ -32,6 +32,10 @@ Left = TypeVar("Left", bound=tuple[Any, ...])
 Right = TypeVar("Right", bound=tuple[Any, ...])
 CHANGED = "{} changed again before it could be judged"
 NO_KEY = "it has no primary key, so DMS sends no DELETE of it, and S3 has more rows"
+NO_KEY_OTHERS = (
+    "it has no primary key, so DMS sends no UPDATE or DELETE of it, and S3 has as many rows, but others"
+)
+NO_KEY_LARGE = "it has no primary key, so DMS sends no large column of it, and it has no other column"
 OF_TRUNCATE = "all that is only in S3 is older than the rest, as after a TRUNCATE, which DMS does not capture"
 
 
@@ -55,6 +59,7 @@ class TableCheck:
         self.report = TableReport(str(table))
         self.bits = 0
         self.source_sums: dict[int, Sum] = {}
+        self.source_sum = Sum(0, 0)  # without a key there are no ranges
         self.ranges: set[int] = set()  # in which something is not the same
         self.is_drilled = False  # the ranges have been read row by row
         self.source_has_been_read = False
@@ -67,7 +72,7 @@ class TableCheck:
         if not self.source_has_been_read:
             self.read_source(source)
         if not self.table.key:
-            return self.report.source_rows == self.landed.row_count
+            return self.source_sum == self.landed.sum and self.is_told_by_sums
         if is_new:
             self.find_ranges()
             self.is_drilled = False
@@ -87,12 +92,18 @@ class TableCheck:
         self.source_has_been_read = True
         self.report.snapshot = str(source.snapshot)
         if not self.table.key:
-            self.report.source_rows = source.count(self.table)
+            self.source_sum = source.sum(self.table)
+            self.report.source_rows = self.source_sum.rows
             return
         bits = (self.landed.row_count // ROWS_OF_RANGE).bit_length()
         self.bits = min(max(bits, RANGE_BITS[0]), RANGE_BITS[-1])
         self.source_sums = source.sums(self.table, self.bits)
         self.report.source_rows = sum(one.rows for one in self.source_sums.values())
+
+    @property
+    def is_told_by_sums(self) -> bool:
+        """Rows without a column that is sent have nothing to be compared by."""
+        return bool(self.table.columns) or not self.source_sum.rows
 
     def find_ranges(self) -> None:
         landed_sums = self.landed.sums(self.bits)
@@ -157,18 +168,23 @@ class TableCheck:
     def keep_differences(self, source: Source) -> None:
         with self.kept.open("w") as lines:
             if not self.table.key:
-                return self.judge_counts()
+                return self.judge_sums()
             self.reopen(source)
             for one in self.differences(source):
                 lines.write(json.dumps([one.key_hash, one.source_hash]) + "\n")
 
-    def judge_counts(self) -> None:
-        """DMS sends no delete of a table without primary key (documented): more rows in S3 tell nothing."""
-        surplus = self.landed.row_count - (self.report.source_rows or 0)
+    def judge_sums(self) -> None:
+        """DMS sends no UPDATE or DELETE of a table without primary key (documented).
+
+        So S3 can have more rows, and others: that tells nothing. It never has fewer.
+        """
+        surplus = self.landed.row_count - self.source_sum.rows
         if surplus < 0:
             self.report.faults["missing"] = -surplus
-        else:
+        elif surplus:
             self.report.why_unknown.append(NO_KEY)
+        else:
+            self.report.why_unknown.append(NO_KEY_OTHERS if self.is_told_by_sums else NO_KEY_LARGE)
 
     def kept_differences(self) -> Generator[tuple[str, int | None], None, None]:
         with self.kept.open() as lines:

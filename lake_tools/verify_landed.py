@@ -3,7 +3,7 @@
     landed = Landed(lake, table)
     landed.refresh(source.snapshot)     True: something is new; reads it
     landed.show(later.snapshot)         the same objects, as of another snapshot
-    landed.sums(8), .hashes(8, {17}), .rows(8, {17}, None)      as those of verify_source.Source
+    landed.sum, .sums(8), .hashes(8, {17}), .rows(8, {17}, None)    as those of verify_source.Source
 
 Which changes a snapshot shows is told by the ids of their transactions. Commit times and LSNs do not tell: a
 transaction that has just written its commit into the log is on its way to S3 before other sessions see it.
@@ -16,16 +16,15 @@ from collections.abc import Collection, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from lake_tools.bucket import Lake, LakeObject
+from lake_tools.bucket import CONTROL, Lake, LakeObject
 from lake_tools.dialects import DuckDB, literal
 from lake_tools.settings import LakeError
-from lake_tools.tables import open_table
+from lake_tools.tables import LANDED, connected, make_views
 from lake_tools.verify_source import HASH_BITS, Snapshot, SourceTable, Sum, joined
 from lake_tools.views import Relations, Shape, ShownColumn, table_folder
 
 MEMORY = "1GB"  # DuckDB's; what does not fit goes to its cache
 FETCH_ROWS = 2000
-LARGE_BYTES = 8 << 20  # of objects; more is not kept while other tables are looked at
 ADVICE = "is there room where --cache is?"
 SHOWN = Relations(history="shown")
 # Where the last load generation begins; NULL: there is only one.
@@ -51,13 +50,14 @@ class LandedRow(NamedTuple):
 class Landed:
     """Rows that landed, in a DuckDB of their own until close()."""
 
-    def __init__(self, lake: Lake, table: SourceTable, *, is_alone: bool = False) -> None:
-        self.lake, self.table, self.is_alone = lake, table, is_alone
+    def __init__(self, lake: Lake, table: SourceTable) -> None:
+        self.lake, self.table = lake, table
         self.stack = ExitStack()
         self.shape = Shape(table.schema, DuckDB())
         self.objects: list[LakeObject] | None = None
+        self.control: list[LakeObject] = []  # when the table was dropped for a load is told there
         self.connection: Any = None
-        self.row_count = 0
+        self.sum = Sum(0, 0)
         self.last_loaded: int | None = None  # in microseconds since 1970
         self.was_loaded = False  # more of a load has come since the first time
         self.last_changes: dict[str, tuple[str, bool]] = {}
@@ -75,29 +75,41 @@ class Landed:
         self.connection = None
         self.stack.close()
 
-    def make_room(self) -> None:
-        """Lets what was read go if it is much, and other tables want to be read."""
-        if not self.is_alone and sum(one.size for one in self.objects or ()) > LARGE_BYTES:
-            self.close()
+    @property
+    def row_count(self) -> int:
+        return self.sum.rows
+
+    @property
+    def open_bytes(self) -> int:
+        """Of objects, as they are in S3, whose rows are held."""
+        return sum(one.size for one in self.objects or ()) if self.connection is not None else 0
 
     # Reading ---------------------------------------------------------------------------------------------
 
     def refresh(self, snapshot: Snapshot) -> bool:
         """Whether objects have come or changed since the last time; reads them if so. Raises LakeError."""
-        objects = self.lake.objects(table_folder(self.table.schema))
-        if objects == self.objects:
+        objects, control = self.lake.objects(table_folder(self.table.schema)), self.lake.objects(CONTROL)
+        if (objects, control) == (self.objects, self.control):
             return False
-        is_first, self.objects = self.objects is None, objects
+        is_first, has_rows = self.objects is None, objects != self.objects
+        self.objects, self.control = objects, control
         self.close()
         self.open()
-        self.note_arrivals(snapshot, is_first)
+        if has_rows:
+            self.note_arrivals(snapshot, is_first)
         self.show(snapshot)
         return True
 
     def open(self) -> None:
         """Reads the objects, as they were listed last."""
-        opened = open_table(self.lake, self.table.schema, self.objects, memory_limit=MEMORY)
-        self.connection = self.stack.enter_context(opened)
+        rows = [one for one in self.objects or () if one.key.endswith(LANDED)]
+        drops = [one for one in self.control if one.key.endswith(LANDED)]
+        files, control = self.lake.fetch(rows), self.lake.fetch(drops)
+        keys = [self.lake.uri(one.key) for one in (*rows, *drops)]
+        uris = dict(zip((*files, *control), keys, strict=True))
+        connection = self.stack.enter_context(connected(self.lake.cache, MEMORY))
+        make_views(connection, self.table.schema, files, control, uris)
+        self.connection = connection
 
     def note_arrivals(self, snapshot: Snapshot, is_first: bool) -> None:
         query = "SELECT epoch_us(max(cdc_published_at)) FROM history WHERE cdc_operation = 'load'"
@@ -116,15 +128,11 @@ class Landed:
         if self.connection is None:
             self.open()
         self.execute(f"CREATE OR REPLACE VIEW shown AS SELECT * FROM history WHERE {snapshot.shows}")
-        if self.table.key:
-            self.execute(f"CREATE OR REPLACE TABLE landed_rows AS {self.hashed_rows()}")
-            query = "SELECT count(*) FROM landed_rows"
-        else:
-            is_row = (
-                f"cdc_operation <> 'delete' AND cdc_published_at >= coalesce(({GENERATION}), '-infinity')"
-            )
-            query = f"SELECT count(*) FROM ({self.shape.changes(SHOWN)}) WHERE {is_row}"
-        ((self.row_count,),) = self.execute(query).fetchall()
+        rows = self.hashed_rows() if self.table.key else self.hashed_changes()
+        self.execute(f"CREATE OR REPLACE TABLE landed_rows AS {rows}")
+        query = "SELECT count(*), coalesce(sum(row_hash), 0) FROM landed_rows"
+        ((count, hashes),) = self.execute(query).fetchall()
+        self.sum = Sum(count, int(hashes) % (1 << HASH_BITS))
 
     # The rows --------------------------------------------------------------------------------------------
 
@@ -183,17 +191,32 @@ class Landed:
 
     def hashed_rows(self) -> str:
         """The current state, each row with its hashes and the texts of its columns."""
-        texts = [f"{self.text(column)} AS text_{place}" for place, column in enumerate(self.shape.columns)]
         places = {column.source: place for place, column in enumerate(self.shape.columns)}
-        row = [form.landed.format(f"text_{place}") for place, form in enumerate(self.table.forms)]
         key = [form.landed.format(f"text_{places[name]}") for name, form in self.table.key_forms]
         return f"""
-SELECT md5({joined(key)}) AS key_hash, {first_bits(f"md5({joined(row)})")} AS row_hash, *
+SELECT md5({joined(key)}) AS key_hash, {self.row_hash()} AS row_hash, *
 FROM (
-    SELECT {", ".join(texts)}, epoch_us(row.cdc_committed_at) AS committed_us, {self.left_out()} AS left_out
+    SELECT {self.texts()}epoch_us(row.cdc_committed_at) AS committed_us, {self.left_out()} AS left_out
     FROM ({self.shape.current(SHOWN)}) AS row
     {JOIN_LAST_CHANGE if self.shape.lobs else ""}
 )"""
+
+    def hashed_changes(self) -> str:
+        """Of a table without primary key: the hash of each row of the last load generation."""
+        is_row = f"cdc_operation <> 'delete' AND cdc_published_at >= coalesce(({GENERATION}), '-infinity')"
+        return f"""
+SELECT {self.row_hash()} AS row_hash
+FROM (SELECT {self.texts()}1 FROM ({self.shape.changes(SHOWN)}) AS row WHERE {is_row})"""
+
+    def texts(self) -> str:
+        """The columns text_0, text_1, ..., each with its comma."""
+        return "".join(
+            f"{self.text(column)} AS text_{place}, " for place, column in enumerate(self.shape.columns)
+        )
+
+    def row_hash(self) -> str:
+        row = [form.landed.format(f"text_{place}") for place, form in enumerate(self.table.forms)]
+        return first_bits(f"md5({joined(row)})")
 
     def left_out(self) -> str:
         """An update that has no value in a large column says nothing of it."""

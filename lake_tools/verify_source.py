@@ -139,7 +139,7 @@ class Sum(NamedTuple):
 
 def joined(texts: Sequence[str]) -> str:
     """SQL, for both engines: one text of several, that no other texts give. | ends a text or is doubled."""
-    return " || ".join(f"coalesce(replace({text}, '|', '||') || '|.', '|-')" for text in texts)
+    return " || ".join(f"coalesce(replace({text}, '|', '||') || '|.', '|-')" for text in texts) or "''"
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -195,9 +195,11 @@ class Source:
             if one.oid in details
         ]
 
-    def count(self, table: SourceTable) -> int:
-        ((rows,),) = self.read(f"SELECT count(*) FROM ONLY {table.relation.sql}", of=table)
-        return int(rows)
+    def sum(self, table: SourceTable) -> Sum:
+        """Of all its rows: equal sums are the same rows, in whatever order, each as often."""
+        query = f"SELECT count(*), coalesce(sum({self.row_hash(table)}), 0) FROM ONLY {table.relation.sql}"
+        ((rows, hashes),) = self.read(query, of=table)
+        return Sum(rows, int(hashes) % (1 << HASH_BITS))
 
     def sums(self, table: SourceTable, bits: int) -> dict[int, Sum]:
         """By range; one without rows is not there."""

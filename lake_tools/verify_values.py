@@ -21,6 +21,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import partial
 
 from provision.database import LARGE_INTEGER_DIGITS, UNBOUNDED_DECIMALS, Column
+from provision.dms_types import RANGE_CHARACTERS, is_string
 
 IsSame = Callable[[str | None, str | None], bool]
 
@@ -28,12 +29,8 @@ IsSame = Callable[[str | None, str | None], bool]
 OUTPUT_STYLES = (
     "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c extra_float_digits=1"
 )
-STRING_PRECISION = 39  # D: numeric of this precision or a greater one is a STRING
 EXACT_DIGITS = 15  # so many of an integer are written in any case
 VARCHAR_BYTES = 8000  # D: unboundedVarcharMaxSize of the extra connection attributes
-RANGE_CHARACTERS = 255  # D: STRING(255)
-# D: DMS migrates PostGIS to PostGIS only; that the column is not in the message: I.
-NOT_CARRIED = frozenset(("geometry", "geography", "raster", "box2d", "box3d"))
 WORST_CHARACTER_BYTES = 4  # a cut in bytes is not within a character
 
 
@@ -45,11 +42,6 @@ class Form:
     landed: str
     is_same: IsSame
     shown: str = "CASE WHEN {0} IS NOT NULL THEN concat({0}) END"  # SQL: as the type's output function has it
-
-
-def is_carried(column: Column) -> bool:
-    """Whether DMS sends the column at all."""
-    return column.is_array or column.base not in NOT_CARRIED
 
 
 def form_of(column: Column, lob_max_size_kb: int) -> Form:
@@ -83,7 +75,7 @@ def as_text(column: Column, lob_max_size_kb: int) -> Form:
 
 
 def numeric(column: Column) -> Form:
-    if (column.precision_and_scale or (0, 0))[0] >= STRING_PRECISION:
+    if is_string(column):
         return Form(OUTPUT, "{0}", is_same_decimal)
     if column.precision_and_scale:
         return Form(f"CASE WHEN {{0}} <> 'NaN' THEN {double_bits('{0}')} END", DOUBLE, is_same_double)

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 from conftest import BUCKET
-from postgresql_types import TYPES, TYPES_SCHEMA
+from postgresql_types import ALL_TYPES, ALL_TYPES_SCHEMA, start_complete_postgres
 from replication_support import Database, Stream, land, played, task_configuration
 
 import lake
@@ -31,7 +31,7 @@ from lake_tools.schemas import (
     words_of,
 )
 from lake_tools.settings import LakeError, LakeSettings, NoSchemaError, NoTableError
-from local_run.postgres import Server, start_postgres
+from local_run.postgres import Server
 from provision.aws import Account
 from provision.settings import Settings
 
@@ -57,12 +57,12 @@ CLIENT_COLUMNS = (
     LakeColumn("tags", "text[]", "STRING", True, True),
 )
 # Strings without a length that are no LOBs: a control record does not tell them from LOBs.
-TAKEN_FOR_LOBS = {"numeric(39,1)", "bit varying", "pg_lsn"}
+TAKEN_FOR_LOBS = {"numeric(39,1)", "bit varying", "pg_lsn", "int4multirange"}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with start_postgres() as running:
+    with start_complete_postgres() as running:
         yield running
 
 
@@ -177,9 +177,9 @@ def test_derived_schemas_are_the_catalogs_but_for_postgresqls_types(
     database: Database, opened: Lake, s3: Any, tmp_path: Path
 ) -> None:
     """Of every type, in a lake that the stand-in and the handler wrote; what differs is listed."""
-    types = list(dict.fromkeys(declared for declared, *_ in TYPES))
+    types = list(dict.fromkeys(declared for declared, *_ in ALL_TYPES))
     columns = ", ".join(f"c{number} {declared}" for number, declared in enumerate(types))
-    database.sql(TYPES_SCHEMA + f"CREATE TABLE every (id int PRIMARY KEY, {columns})" + ";" + LENDING)
+    database.sql(ALL_TYPES_SCHEMA + f"CREATE TABLE every (id int PRIMARY KEY, {columns})" + ";" + LENDING)
     stream = Stream()
     configuration = task_configuration(
         database.parameters, tables="public.%,sales.%", postgresql={"MapBooleanAsBoolean": True}

@@ -24,7 +24,7 @@ from conftest import BUCKET
 from histories import HistoryTable, history, run_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from postgresql_types import TYPES, TYPES_SCHEMA
+from postgresql_types import ALL_TYPES, ALL_TYPES_SCHEMA, start_complete_postgres
 from replication_support import Database, Stream, land, played, task_configuration
 
 from lake import main
@@ -35,7 +35,7 @@ from lake_tools.settings import LakeError, LakeSettings
 from lake_tools.show import Rows, write_table
 from lake_tools.tables import as_of, connected, make_views, open_table
 from lake_tools.views import Shape, athena_sources, first_date_of, shown_columns, stem_of, view_statements
-from local_run.postgres import Server, start_postgres
+from local_run.postgres import Server
 
 HISTORIES = int(os.environ.get("LAKE_HISTORIES", "60"))
 ACCOUNT = TableSchema(
@@ -434,7 +434,7 @@ def test_athena_gets_names_that_it_takes() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with start_postgres() as running:
+    with start_complete_postgres() as running:
         yield running
 
 
@@ -546,9 +546,9 @@ def copied(s3: Any, folder: Path) -> Path:
 
 
 def test_every_type_is_read_without_loss(source: Database, lake: Lake, s3: Any, tmp_path: Path) -> None:
-    source.sql(TYPES_SCHEMA)
-    columns = ", ".join(f"c{place} {declared}" for place, (declared, *_) in enumerate(TYPES))
-    values = ", ".join(value for _, value, *_ in TYPES)
+    source.sql(ALL_TYPES_SCHEMA)
+    columns = ", ".join(f"c{place} {declared}" for place, (declared, *_) in enumerate(ALL_TYPES))
+    values = ", ".join(value for _, value, *_ in ALL_TYPES)
     source.sql(f"CREATE TABLE every (id int PRIMARY KEY, {columns})")
     stream = Stream()
     with played(task_configuration(source.parameters), tmp_path, stream) as task:
@@ -563,11 +563,11 @@ def test_every_type_is_read_without_loss(source: Database, lake: Lake, s3: Any, 
         ((rescued,),) = connection.execute("SELECT cdc_rescued FROM current").fetchall()
         nulls = [
             f"c{place}"
-            for place, (_, _, _, _, _) in enumerate(TYPES)
+            for place, (_, _, _, _, _) in enumerate(ALL_TYPES)
             if connection.execute(f"SELECT c{place} IS NULL FROM current").fetchall() == [(True,)]
         ]
     assert rescued is None
-    assert [TYPES[int(name[1:])][2] for name in nulls] == ["null"] * len(nulls)
+    assert [ALL_TYPES[int(name[1:])][2] for name in nulls] == ["null"] * len(nulls)
 
 
 # lake.py show ---------------------------------------------------------------------------------------------
