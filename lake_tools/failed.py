@@ -31,6 +31,7 @@ from lake_tools.set_aside import (
     read_quarantine,
 )
 from lake_tools.settings import LakeError
+from lake_tools.text import plural, printable
 from lambda_function import event_records
 
 KINDS = ("poison", "batch")
@@ -264,20 +265,9 @@ def print_table(titles: Sequence[str], rows: Iterable[tuple[str, ...]]) -> None:
         print("  " + "  ".join(right + left).rstrip())
 
 
-def plural(number: int, noun: str) -> str:
-    """1 object, 2 objects, 2 batches"""
-    ending = "es" if noun.endswith("ch") else "s"
-    return f"{number:,} {noun}{'' if number == 1 else ending}"
-
-
 def to_seconds(time_text: str) -> str:
     """2026-03-01T09:16:10Z of 2026-03-01T09:16:10.250000Z"""
     return printable(time_text.partition(".")[0].removesuffix("Z") + "Z" if time_text else "-")
-
-
-def printable(text: str) -> str:
-    """The text where a terminal can show it, else as JSON has it, with escapes."""
-    return text if text.isprintable() else json.dumps(text)
 
 
 # ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ import msgspec
 
 from lake_tools.bucket import CONTROL, SCHEMAS, Lake, LakeObject, dotted, find_table
 from lake_tools.settings import LakeError, NoDatabaseError, NoSchemaError
+from lake_tools.text import aligned
 from lambda_function import escape
 from provision.database import COLUMNS, DETAILS, RELATIONS, Column, DatabaseError, Relation, reading
 from provision.dms_types import Rendering, dms_type, is_carried
@@ -403,10 +404,3 @@ def columns_text(schema: TableSchema) -> Iterator[str]:
         nullable = "yes" if one.nullable else "no"
         rows.append((one.name, one.postgresql_type or "-", f"{one.dms_type}{length}{lob}", nullable))
     yield from aligned(rows)
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

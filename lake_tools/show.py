@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from lake_tools.bucket import Lake
 from lake_tools.dialects import UNBOUNDED, DuckDB, literal
-from lake_tools.failed import printable
 from lake_tools.schemas import read_schema
 from lake_tools.settings import LakeError
 from lake_tools.tables import open_table
+from lake_tools.text import aligned, printable
 from lake_tools.views import CDC_COLUMNS, RESCUED, Shape, ShownColumn, add_view_arguments, check_moment
 
 if TYPE_CHECKING:
@@ -164,9 +164,8 @@ def write_table(rows: Rows, limit: int) -> None:
     """Columns aligned; long values are cut, line breaks shown as blanks, other control characters escaped."""
     found = [[cell(value) for value in row] for row in rows.read(rows.texts, limit)]
     names = [printable(name) for name in rows.names]
-    widths = [max(map(len, column)) for column in zip(names, *found, strict=True)]
-    for row in [names, *found]:
-        print("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned([names, *found]):
+        print(line)
 
 
 def cell(value: str | None) -> str:

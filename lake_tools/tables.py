@@ -50,20 +50,23 @@ def open_table(
     schema: TableSchema,
     objects: Sequence[LakeObject] | None = None,
     *,
+    control: Sequence[LakeObject] | None = None,
     memory_limit: str | None = None,
 ) -> Iterator[DuckDBPyConnection]:
     """A connection with the table's views. Raises LakeError.
 
-    objects: of the table's folder, as Lake.objects lists them; None = those there are now. memory_limit: as
-    DuckDB takes it, "2GB"; None = most of what the machine has.
+    objects, control: of the table's folder and of control/, as Lake.objects lists them; None = those there
+    are now. memory_limit: as DuckDB takes it, "2GB"; None = most of what the machine has.
     """
     objects = lake.objects(table_folder(schema)) if objects is None else objects
+    control = lake.objects(CONTROL) if control is None else control
     landed = [one for one in objects if one.key.endswith(LANDED)]
-    orders = [one for one in lake.objects(CONTROL) if one.key.endswith(LANDED)]
-    files, control = lake.fetch(landed), lake.fetch(orders)
-    uris = {path: lake.uri(one.key) for path, one in zip([*files, *control], [*landed, *orders], strict=True)}
+    orders = [one for one in control if one.key.endswith(LANDED)]
+    files, order_files = lake.fetch(landed), lake.fetch(orders)
+    paths = [*files, *order_files]
+    uris = {path: lake.uri(one.key) for path, one in zip(paths, [*landed, *orders], strict=True)}
     with connected(lake.cache, memory_limit) as connection:
-        make_views(connection, schema, files, control, uris)
+        make_views(connection, schema, files, order_files, uris)
         yield connection
 
 

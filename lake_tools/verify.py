@@ -27,9 +27,10 @@ from lake_tools.bucket import Lake, dotted, find_table
 from lake_tools.progress import Progress
 from lake_tools.set_aside import read_quarantine
 from lake_tools.settings import LakeError
+from lake_tools.text import plural
 from lake_tools.verify_compare import TableCheck
 from lake_tools.verify_landed import Landed
-from lake_tools.verify_report import Report, TableReport, plural
+from lake_tools.verify_report import Report, TableReport
 from lake_tools.verify_source import Source, SourceTable, open_source
 
 DEADLINE_SECONDS = 60.0

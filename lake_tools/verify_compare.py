@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lake_tools.text import plural
 from lake_tools.verify_landed import Landed, LandedRow
-from lake_tools.verify_report import EXAMPLES, Example, Kind, TableReport, plural
+from lake_tools.verify_report import EXAMPLES, Example, Kind, TableReport
 from lake_tools.verify_source import Source, SourceTable, Sum
 
 ROWS_OF_RANGE = 256

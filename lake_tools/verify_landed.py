@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from lake_tools.bucket import CONTROL, Lake, LakeObject
 from lake_tools.dialects import DuckDB, literal
 from lake_tools.settings import LakeError
-from lake_tools.tables import LANDED, connected, make_views
+from lake_tools.tables import open_table
 from lake_tools.verify_source import HASH_BITS, Snapshot, SourceTable, Sum, joined
 from lake_tools.views import Relations, Shape, ShownColumn, table_folder
 
@@ -102,14 +102,10 @@ class Landed:
 
     def open(self) -> None:
         """Reads the objects, as they were listed last."""
-        rows = [one for one in self.objects or () if one.key.endswith(LANDED)]
-        drops = [one for one in self.control if one.key.endswith(LANDED)]
-        files, control = self.lake.fetch(rows), self.lake.fetch(drops)
-        keys = [self.lake.uri(one.key) for one in (*rows, *drops)]
-        uris = dict(zip((*files, *control), keys, strict=True))
-        connection = self.stack.enter_context(connected(self.lake.cache, MEMORY))
-        make_views(connection, self.table.schema, files, control, uris)
-        self.connection = connection
+        opened = open_table(
+            self.lake, self.table.schema, self.objects or (), control=self.control, memory_limit=MEMORY
+        )
+        self.connection = self.stack.enter_context(opened)
 
     def note_arrivals(self, snapshot: Snapshot, is_first: bool) -> None:
         query = "SELECT epoch_us(max(cdc_published_at)) FROM history WHERE cdc_operation = 'load'"

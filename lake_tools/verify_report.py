@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from lake_tools.text import plural
+
 Verdict = Literal["identical", "different", "unknown"]
 Kind = Literal["missing", "extra", "different"]
 EXIT_CODES: Mapping[Verdict, int] = {"identical": 0, "different": 1, "unknown": 2}
@@ -179,7 +181,3 @@ def short(value: str | None) -> str:
     if value is None:
         return "NULL"
     return repr(value if len(value) <= VALUE_CHARACTERS else value[:VALUE_CHARACTERS] + "...")
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

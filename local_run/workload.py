@@ -31,6 +31,7 @@ from typing import Any
 
 import psycopg2  # type: ignore[import-untyped]
 
+from local_run.whole_file import write_whole
 from provision.engine import ProvisionError
 
 RECONNECT_SECONDS = 60.0  # a killed server recovers in less
@@ -510,9 +511,7 @@ class Watch:
             "committed": by_table(ledger.committed),
             "in_doubt": by_table(ledger.in_doubt),
         }
-        new = self.status_file.with_suffix(".new")
-        new.write_text(json.dumps(status), encoding="utf-8")
-        os.replace(new, self.status_file)
+        write_whole(self.status_file, json.dumps(status).encode())
 
 
 def main(arguments: list[str] | None = None) -> int:

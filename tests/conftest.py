@@ -77,6 +77,16 @@ def handle(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return call
 
 
+@pytest.fixture
+def database(server: Any) -> Iterator[Any]:
+    """An empty database on the module's server, which goes with the slots that were made there."""
+    from replication_support import Database
+
+    made = Database(server)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="module")
 def moto_url() -> Iterator[str]:
     """The emulated AWS on the loopback, where nothing takes time; its state is the process's."""

@@ -67,13 +67,6 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def database(server: Server) -> Iterator[Database]:
-    made = Database(server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def opened(s3: Any, database: Database, tmp_path: Path) -> Lake:
     """A lake on moto's S3, whose settings name the database."""
     settings = LakeSettings(

@@ -51,13 +51,6 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def database(server: Server) -> Iterator[Database]:
-    made = Database(server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def lake(s3: Any, database: Database, tmp_path: Path) -> Lake:
     return lake_of(database, tmp_path / "cache")
 

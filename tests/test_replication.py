@@ -31,13 +31,6 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def database(server: Server) -> Iterator[Database]:
-    made = Database(server)
-    yield made
-    made.close()
-
-
 # ----------------------------------------------------------------------------------------------------------
 # Load and changes
 # ----------------------------------------------------------------------------------------------------------

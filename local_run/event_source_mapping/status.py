@@ -21,6 +21,7 @@ from urllib.parse import quote
 import psutil  # type: ignore[import-untyped]
 
 from local_run.event_source_mapping.batches import Record
+from local_run.whole_file import write_whole
 
 RECENT_SECONDS = 5.0
 STEP = math.log(1.02)  # between two buckets of latencies: a percentile is right to 2 %
@@ -176,11 +177,8 @@ class FunctionTimes:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Replaces the file as a whole: a reader, or a start after a kill, finds the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.write_text(json.dumps(document, indent=1))
-    os.replace(unfinished, path)
+    write_whole(path, json.dumps(document, indent=1).encode())
 
 
 def tell_aws(uuid: str, unreported: Unreported) -> None:

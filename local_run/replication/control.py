@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from local_run.replication.position import write_whole
+from local_run.whole_file import write_whole
 
 ORDER_SECONDS = 0.25  # how soon an order is seen
 STATUS_SECONDS = 0.2

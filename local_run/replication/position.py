@@ -6,11 +6,12 @@ as they do from DMS, and loses none. Not synced to the disk: a process is killed
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from pathlib import Path
 
 import msgspec
+
+from local_run.whole_file import write_whole
 
 Name = tuple[str, str]  # schema, table
 
@@ -106,13 +107,6 @@ def load(path: Path) -> Progress:
 
 def save(path: Path, progress: Progress) -> None:
     write_whole(path, msgspec.json.encode(progress))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replaces the file: who reads it finds the former content or this one."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
 
 
 def lsn_text(position: int) -> str:
