@@ -1,4 +1,4 @@
-"""What landed in S3: schema | sql | show | verify | failed.
+"""What landed in S3: schema | sql | show | verify | failed | compact.
 
 Settings come from the environment and .env, as for setup_dms.py; S3_BUCKET is enough for what does not ask
 the source database. Results go to stdout, progress to stderr. Exit codes: 0 done, 1 error, 2 wrong usage,
@@ -13,17 +13,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lake_tools import failed, schemas, show, verify, views
+from lake_tools import compact, failed, schemas, show, sql, verify
 from lake_tools.bucket import open_lake
 from lake_tools.settings import ERRORS, read_settings
 
 INTERRUPTED = 130
 COMMANDS = {
     "schema": (schemas, "the columns of a table, and their types; publish takes them from the database"),
-    "sql": (views, "tables and views as SQL, for DuckDB or Athena"),
+    "sql": (sql, "tables and views as SQL, for DuckDB or Athena"),
     "show": (show, "rows, now"),
     "verify": (verify, "compares PostgreSQL with S3, row by row; both may be written to meanwhile"),
     "failed": (failed, "what did not become rows, and its way back"),
+    "compact": (compact, "closed hours as typed, sorted Parquet"),
 }
 
 

@@ -14,7 +14,7 @@ Control records and rows of DMS's own tables go to control/, what can't be read 
 
 Promise: when the handler returns, every record of the batch is in S3, in stream order, its values byte for
 byte as DMS wrote them; when it raises, nothing is acknowledged and Lambda delivers the batch again, over the
-same keys.
+same keys. Values of MASKED_COLUMNS are hashed, null or left out, and what can't be masked is in no row.
 Source: https://docs.aws.amazon.com/dms/latest/userguide/CHAP_Target.Kinesis.html (envelope),
 https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html (event, retries, partial batch response).
 """
@@ -32,6 +32,7 @@ from binascii import unhexlify
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -47,9 +48,15 @@ BACKOFF_SECONDS = 3  # the most that botocore's standard mode sleeps between thr
 CONFLICT_ROUNDS = 5  # how often a PUT may find that somebody else has just written its key
 ANSWER_SECONDS = 1  # kept free for the answer to the runtime
 SEQUENCE_DIGITS = 56  # sequence numbers are padded to this, so that their text sorts as they do
+SECRET_CHARACTERS = 16  # least of a key of masks: a shorter one can be guessed
+NUMBER_DIGITS = 131_072  # before the point of a numeric; none has more behind it
 KPL_MAGIC, GZIP_MAGIC = b"\xf3\x89\x9a\xc2", b"\x1f\x8b"
 UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]|\A\.+|\.+\Z")
 LOG_LEVELS = ("INFO", "WARNING", "ERROR")
+MASK_ACTIONS = ("sha256", "null", "drop")
+SECRET_ARN = re.compile(
+    r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+-[A-Za-z0-9]{6}"
+)
 # Of the same .env, and setup_dms.py's to read.
 CHAIN_SETTINGS = (
     *("PIPELINE_NAME", "PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSSLMODE", "CREATE_RDS"),
@@ -67,6 +74,11 @@ ADVICE = {
     "EndpointConnectionError": ": check the network, the region and AWS_ENDPOINT_URL_S3",
     "PermanentRedirect": ": the bucket is in another region: set AWS_DEFAULT_REGION to it",
     "InvalidRange": ": an object that is not of this pipeline has this key: move it away",
+}
+SECRET_ADVICE = ADVICE | {
+    "AccessDeniedException": ": allow secretsmanager:GetSecretValue on this ARN, and the use of its KMS key",
+    "ResourceNotFoundException": ": correct MASK_SECRET_ARN, or make the secret",
+    "EndpointConnectionError": ": check the network and AWS_ENDPOINT_URL_SECRETS_MANAGER",
 }
 SAMPLE_EVENT = "test-input/kinesis_test_input.json"
 OUTPUT = Path("output")
@@ -91,6 +103,7 @@ class PipelineError(Exception):
     PipelineError
       SettingsError   settings are missing or wrong: all of them are named
       EventError      the event is not a batch of Kinesis records: nothing was written
+      SecretError     the key of the masks could not be read: nothing was written
       UploadError     an object could not be written in the time given: bucket and key are named
     """
 
@@ -100,6 +113,10 @@ class SettingsError(PipelineError):
 
 
 class EventError(PipelineError):
+    pass
+
+
+class SecretError(PipelineError):
     pass
 
 
@@ -118,6 +135,9 @@ class Settings(msgspec.Struct, frozen=True):
     s3_prefix: str = ""
     on_poison: str = "quarantine"
     before_image_field: str = "before-image"
+    masked_columns: str = ""
+    mask_secret: str = ""
+    mask_secret_arn: str = ""
     log_level: str = "INFO"
 
     @classmethod
@@ -133,6 +153,17 @@ class Settings(msgspec.Struct, frozen=True):
         """The environment's key of each field."""
         return {name: name.upper() for name in cls.__struct_fields__}
 
+    @property
+    def is_masking(self) -> bool:
+        return bool(self.masked_columns.strip())
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """All but the secret; a traceback or a log may show the settings."""
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "mask_secret"]
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
     def _faults(self) -> Iterator[str]:
         if self.s3_bucket and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.s3_bucket):
             yield f"S3_BUCKET={self.s3_bucket!r} is no bucket name: write the name alone, without s3:// and /"
@@ -142,8 +173,101 @@ class Settings(msgspec.Struct, frozen=True):
             yield f"ON_POISON={self.on_poison!r} is unknown: write quarantine or stop"
         if self.before_image_field in ("data", "metadata", "control"):
             yield f"BEFORE_IMAGE_FIELD={self.before_image_field!r} is taken: write the task's FieldName"
+        yield from self.mask_faults()
         if self.log_level not in LOG_LEVELS:
             yield f"LOG_LEVEL={self.log_level!r} is unknown: write INFO, WARNING or ERROR"
+
+    def mask_faults(self) -> Iterator[str]:
+        """What is wrong with the masks and their key, which is never shown."""
+        masks: Masks = {}
+        try:
+            masks = read_masks(self.masked_columns)
+        except ValueError as error:
+            yield f"MASKED_COLUMNS={self.masked_columns!r} is wrong: {error}"
+        if 0 < len(self.mask_secret) < SECRET_CHARACTERS:
+            yield f"MASK_SECRET is shorter than {SECRET_CHARACTERS} characters: it could be guessed"
+        if self.mask_secret_arn and not SECRET_ARN.fullmatch(self.mask_secret_arn):
+            yield (
+                f"MASK_SECRET_ARN={self.mask_secret_arn!r} is no ARN of a secret: copy it whole, "
+                "arn:aws:secretsmanager:eu-west-1:123456789012:secret:mask-AbCdEf"
+            )
+        if self.mask_secret and self.mask_secret_arn:
+            yield "MASK_SECRET and MASK_SECRET_ARN are both set: set one"
+        if takes_key(masks) and not (self.mask_secret or self.mask_secret_arn):
+            yield "MASKED_COLUMNS has sha256, which takes a key: set MASK_SECRET or MASK_SECRET_ARN"
+
+
+Masks = dict[tuple[str, str], dict[str, str]]
+
+
+def read_masks(text: str) -> Masks:
+    """{("public", "client"): {"email": "sha256"}} of public.client.email=sha256; {} of an empty text.
+
+    Raises ValueError for the first entry that can't be read, which it names.
+    """
+    masks: Masks = {}
+    for entry in split_unquoted(text, ",") if text.strip() else ():
+        named, *actions = split_unquoted(entry, "=")
+        if actions not in ([one] for one in MASK_ACTIONS):
+            known = ", ".join(MASK_ACTIONS)
+            raise ValueError(f"{entry}: write schema.table.column=action, the action one of {known}")
+        names = split_unquoted(named, ".")
+        if len(names) != 3:
+            raise ValueError(
+                f"{entry} has {len(names)} names before the =: write schema.table.column, in double quotes "
+                "a name with a dot"
+            )
+        schema, table, column = (name_of(part, entry) for part in names)
+        columns = masks.setdefault((schema, table), {})
+        if column in columns:
+            raise ValueError(f"{entry}: the column is there twice: leave one out")
+        columns[column] = actions[0]
+    return masks
+
+
+def split_unquoted(text: str, separator: str) -> list[str]:
+    parts, is_quoted = [""], False
+    for character in text:
+        is_quoted ^= character == '"'
+        if character == separator and not is_quoted:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def name_of(part: str, entry: str) -> str:
+    """A name as PostgreSQL has it; quoted, it is any text. Raises ValueError."""
+    is_quoted = len(part) > 1 and part[0] == part[-1] == '"' and '"' not in part[1:-1].replace('""', "")
+    name = part[1:-1].replace('""', '"') if is_quoted else part
+    if not name:
+        raise ValueError(f"{entry} has an empty name: write schema.table.column=action")
+    if len(name.encode()) > NAME_BYTES:
+        raise ValueError(f"{entry}: {name} is longer than the {NAME_BYTES} bytes PostgreSQL keeps of a name")
+    if not is_quoted and (not re.fullmatch(r"[\w$]+", name) or name != name.lower()):
+        quoted = '"' + name.replace('"', '""') + '"'
+        raise ValueError(f"{entry}: did you mean {quoted}? Such a name goes in double quotes")
+    return name
+
+
+def takes_key(masks: Masks) -> bool:
+    return any("sha256" in actions.values() for actions in masks.values())
+
+
+class Masking:
+    """What is masked, by table and column, and the key that hashes it: HMAC-SHA256."""
+
+    def __init__(self, tables: Masks, secret: str = "") -> None:
+        import hmac  # loads OpenSSL, which only masks need
+
+        self.tables = tables
+        self._keyed = hmac.new(secret.encode(), digestmod="sha256")
+
+    def hash_text(self, text: str) -> str:
+        """64 hexadecimal digits, the same for the same text and key."""
+        hashed = self._keyed.copy()
+        hashed.update(text.encode())
+        return hashed.hexdigest()
 
 
 class KinesisPart(msgspec.Struct, gc=False):
@@ -284,6 +408,8 @@ class LandedObject(msgspec.Struct, frozen=True):
 
 encode_lines = msgspec.json.Encoder().encode_lines
 decode_times = msgspec.json.Decoder(list[datetime]).decode
+decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+encode_members = msgspec.json.Encoder().encode
 EnvelopeDecoder = Callable[[bytes], Any]
 
 # ----------------------------------------------------------------------------------------------------------
@@ -309,7 +435,7 @@ def land(
     """Reads all, writes all, reports; client_for makes an S3 client of so many seconds an attempt."""
     started = time.monotonic()
     records = event_records(event)
-    batch = read_batch(records, settings)
+    batch = read_batch(records, settings, masking_of(settings))
     attempt_seconds = upload_attempt_seconds(seconds_left())
     uploads = Uploads(client_for(attempt_seconds), settings.s3_bucket, attempt_seconds, seconds_left)
     landed = uploads.put_all(landing_objects(batch, settings.s3_prefix))
@@ -333,7 +459,7 @@ def land(
 
 
 # ----------------------------------------------------------------------------------------------------------
-# Steps: decode, route, splice, compress
+# Steps: decode, mask, route, splice, compress
 # ----------------------------------------------------------------------------------------------------------
 
 
@@ -346,13 +472,19 @@ def event_records(event: Any) -> list[Any]:
     return records
 
 
-def read_batch(records: list[Any], settings: Settings) -> Batch:
-    """All records in their groups; with ON_POISON=stop, those before the first poison record."""
+def read_batch(records: list[Any], settings: Settings, masking: Masking | None = None) -> Batch:
+    """All records in their groups; with ON_POISON=stop, those before the first poison record.
+
+    masking: that of the settings, by masking_of. Raises SettingsError without it, when they mask a column.
+    """
+    if settings.is_masking and masking is None:
+        raise SettingsError(
+            "settings: MASKED_COLUMNS is set, and no masking was given: pass masking_of(settings)"
+        )
     batch = Batch()
-    decode_envelope = envelope_decoder(settings.before_image_field)
     for start in range(0, len(records), CHUNK_RECORDS):
         chunk = decode_records(records[start : start + CHUNK_RECORDS], start)
-        add_records(batch, chunk, decode_envelope, settings)
+        add_records(batch, chunk, settings, masking)
         if batch.stopped_at:
             break
     for group in batch.groups.values():
@@ -407,23 +539,26 @@ def envelope_decoder(before_image_field: str) -> EnvelopeDecoder:
 
 
 def add_records(
-    batch: Batch, records: list[KinesisRecord], decode_envelope: EnvelopeDecoder, settings: Settings
+    batch: Batch, records: list[KinesisRecord], settings: Settings, masking: Masking | None
 ) -> None:
     """Adds the records to their groups; with a poison one among them, they are halved until it is alone."""
     try:
-        add_rows(batch, records, decode_envelope)
+        add_rows(batch, records, envelope_decoder(settings.before_image_field), masking)
     except PoisonRecord as poison:
         if len(records) > 1:
             middle = len(records) // 2
-            add_records(batch, records[:middle], decode_envelope, settings)
+            add_records(batch, records[:middle], settings, masking)
             if not batch.stopped_at:
-                add_records(batch, records[middle:], decode_envelope, settings)
+                add_records(batch, records[middle:], settings, masking)
         else:
             set_aside(batch, records[0], str(poison), settings)
 
 
 def set_aside(batch: Batch, record: KinesisRecord, reason: str, settings: Settings) -> None:
-    """Quarantines a poison record, or, with ON_POISON=stop, ends the batch before it."""
+    """Quarantines a poison record, or, with ON_POISON=stop, ends the batch before it.
+
+    While masks are set, what can't be read may hold what they hide: it goes where few may read.
+    """
     is_end = settings.on_poison == "stop"
     log(
         settings,
@@ -437,11 +572,14 @@ def set_aside(batch: Batch, record: KinesisRecord, reason: str, settings: Settin
         batch.stopped_at = record.kinesis.sequence_number
         return
     arrived_at = datetime.fromtimestamp(record.kinesis.arrived_at, UTC)
-    group = batch.group(record, f"quarantine/cdc_date={arrived_at.date()}/")
+    quarantine = "quarantine/restricted/" if settings.is_masking else "quarantine/"
+    group = batch.group(record, f"{quarantine}cdc_date={arrived_at.date()}/")
     group.new_rows.append(quarantine_row(record, reason, arrived_at))
 
 
-def add_rows(batch: Batch, records: list[KinesisRecord], decode_envelope: EnvelopeDecoder) -> None:
+def add_rows(
+    batch: Batch, records: list[KinesisRecord], decode_envelope: EnvelopeDecoder, masking: Masking | None
+) -> None:
     """Adds a row of each record to its group. Raises PoisonRecord when one can't be; then none was added.
 
     Each step reads the texts of many records as one, joined by a byte that they can't hold: Python's own time
@@ -450,6 +588,8 @@ def add_rows(batch: Batch, records: list[KinesisRecord], decode_envelope: Envelo
     envelopes = read_envelopes(records, decode_envelope)
     metadatas = [envelope.metadata for envelope in envelopes]
     check_timestamps(metadatas)
+    if masking:
+        mask_rows(envelopes, masking)
     tails = row_tails(envelopes)
     groups = groups_of(batch, records, metadatas)
     lsns = first_lsns([metadata.stream_position for metadata in metadatas])
@@ -521,12 +661,84 @@ def is_timestamp(text: str) -> bool:
         return False
 
 
+def mask_rows(envelopes: list[Any], masking: Masking) -> None:
+    """Masks data and before image of each row of a masked table; no other row is touched, or pays.
+
+    A control record goes to control/ as it is. Raises PoisonRecord when a row can't be taken apart: it is
+    never passed on unmasked.
+    """
+    for envelope in envelopes:
+        metadata = envelope.metadata
+        actions = masking.tables.get((metadata.schema_name, metadata.table_name))
+        if actions is None or metadata.record_type == "control":
+            continue
+        reason = "data is missing or not an object"
+        try:
+            envelope.data = mask_members(envelope.data, actions, masking)
+            reason = "the before image is not an object"
+            if bytes(envelope.before) not in (b"null", b"{}"):
+                envelope.before = mask_members(envelope.before, actions, masking)
+        except msgspec.DecodeError:
+            raise PoisonRecord(reason) from None
+        except RecursionError:
+            raise PoisonRecord("the payload is JSON nested too deep") from None
+
+
+def mask_members(json_object: msgspec.Raw, actions: dict[str, str], masking: Masking) -> msgspec.Raw:
+    """The object with its masked members hidden, all others byte for byte, each name once."""
+    members: dict[str, Any] = decode_members(json_object)
+    for name, action in actions.items():
+        if name not in members:
+            continue
+        if action == "drop":
+            del members[name]
+        elif action == "null":
+            members[name] = None
+        else:
+            text = canonical_text(bytes(members[name]))
+            members[name] = None if text is None else masking.hash_text(text)
+    return msgspec.Raw(encode_members(members))
+
+
+def canonical_text(json_value: bytes) -> str | None:
+    """What is hashed of a value: Lin of "Lin", 42 of 42, "42" and 4.2e1, true of true.
+
+    None of null, which stays null. Raises PoisonRecord of what has no such text, which DMS does not send.
+    """
+    if json_value.startswith(b'"'):
+        return msgspec.json.decode(json_value, type=str)
+    if json_value.startswith((b"{", b"[")):
+        raise PoisonRecord("a masked column holds an object or an array, which can't be hashed")
+    if json_value == b"null":
+        return None
+    return json_value.decode() if json_value in (b"true", b"false") else plain_number(json_value.decode())
+
+
+def plain_number(number: str) -> str:
+    """The number without exponent, without zeros at the end of its fraction, and without the sign of -0."""
+    if "e" in number or "E" in number:
+        number = without_exponent(number)
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return "0" if number == "-0" else number
+
+
+def without_exponent(number: str) -> str:
+    """120 of 1.2e2. Raises PoisonRecord when that has more digits than a number of PostgreSQL's."""
+    try:
+        value = Decimal(number)
+    except InvalidOperation:
+        raise PoisonRecord("a masked column holds a number that is too long") from None
+    if value and abs(value.adjusted()) > NUMBER_DIGITS:
+        raise PoisonRecord("a masked column holds a number that is too long")
+    return format(value, "f") if value else "0"
+
+
 def row_tails(envelopes: list[Any]) -> list[msgspec.Raw]:
     """What each row ends with: the before image and, spliced behind it, the table's columns, untouched.
 
     {"id":8,"name":"Lin"} with the before image {"id":7} gives {"id":7},"id":8,"name":"Lin" as the value of
-    cdc_before, our last column. Columns of a masked table would be taken apart here, and no other table pays.
-    Raises PoisonRecord.
+    cdc_before, our last column. Raises PoisonRecord.
     """
     befores = [envelope.before for envelope in envelopes]
     data, before = b"\0".join([envelope.data for envelope in envelopes]), b"\0".join([b"", *befores])
@@ -701,8 +913,43 @@ def gzipped(json_lines: list[bytes]) -> bytes:
 
 
 # ----------------------------------------------------------------------------------------------------------
-# Writing to S3, and the log
+# Reading the secret, writing to S3, and the log
 # ----------------------------------------------------------------------------------------------------------
+
+
+def masking_of(settings: Settings) -> Masking | None:
+    """What the settings mask, with its key; None when that is nothing. Raises SettingsError, SecretError."""
+    if faults := [*settings.mask_faults()]:
+        raise SettingsError("settings: " + "; ".join(faults))
+    masks = read_masks(settings.masked_columns)
+    if not masks:
+        return None
+    if takes_key(masks) and settings.mask_secret_arn:
+        return Masking(masks, read_secret(settings.mask_secret_arn))
+    return Masking(masks, settings.mask_secret)
+
+
+@lru_cache(maxsize=1)
+def read_secret(arn: str) -> str:
+    """The text of a secret, kept between invocations. Raises SettingsError, SecretError."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    retries: Any = {"mode": "standard", "total_max_attempts": UPLOAD_ATTEMPTS}
+    config = Config(connect_timeout=2, read_timeout=5, retries=retries)
+    region = arn.split(":")[3]
+    try:
+        client = boto3.client("secretsmanager", region_name=region, config=config)
+        secret = client.get_secret_value(SecretId=arn).get("SecretString", "")
+    except (ClientError, BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+        raise SecretError(f"cannot read the secret {arn}: {why_failed(error, SECRET_ADVICE)}") from error
+    if len(secret) < SECRET_CHARACTERS:
+        raise SettingsError(
+            f"settings: the secret of MASK_SECRET_ARN={arn!r} is no text of {SECRET_CHARACTERS} characters "
+            "or more: put one into it"
+        )
+    return str(secret)
 
 
 class Uploads:
@@ -791,12 +1038,12 @@ class Uploads:
             raise UploadError(self.failure(key, reason))
 
 
-def why_failed(error: Any) -> str:
+def why_failed(error: Any, advice: Mapping[str, str] = ADVICE) -> str:
     """Code and advice; the library's own text stays out, for it may quote what was sent."""
     response = getattr(error, "response", None) or {}  # a timeout has one too: None
     code = str(response.get("Error", {}).get("Code", type(error).__name__))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return code + (f" (HTTP {status})" if status else "") + ADVICE.get(code, "")
+    return code + (f" (HTTP {status})" if status else "") + advice.get(code, "")
 
 
 def upload_attempt_seconds(seconds_left: float) -> int:
@@ -939,6 +1186,7 @@ def land_embedded(events: list[Any], settings: Settings) -> list[tuple[Batch, li
     from botocore.config import Config
     from moto import mock_aws
 
+    masking_of(settings)  # reads a secret now, from AWS: there is none in this process
     settings = msgspec.structs.replace(settings, s3_bucket=EMBEDDED_BUCKET)
     with mock_aws():
         os.environ.pop("AWS_PROFILE", None)  # of no use here, and an error where it is not configured

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hmac
 import json
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from benchmarks import cpu, memory, peers, report, start
 from benchmarks.cpu import Times, Work
 from benchmarks.events import event_text
 from benchmarks.s3_server import s3_server
+from lambda_function import read_masks
 
 FOLDER = Path(__file__).parent
 TABLE_COUNTS = (1, 4, 20, 200)
@@ -56,11 +58,14 @@ def run(rounds: int) -> report.Results:
     for name, text in {"typical": typical, **shapes}.items():
         say(f"comparing the rows of all, {name}")
         check_rows(text)
+    check_masks(typical)
     for text in poisoned.values():
         check_poison(text)
     return report.Results(
         records={name: count_records(text) for name, text in {"typical": typical, **shapes}.items()},
-        bytes_per_row={name: gzipped_bytes_per_row(name, typical) for name in ("B", "B1", "handler")},
+        bytes_per_row={
+            name: gzipped_bytes_per_row(name, typical) for name in ("B", "B1", "handler", "masked")
+        },
         typical=measure("typical", {name: Work(name, typical) for name in peers.CANDIDATES}, rounds),
         shapes={
             shape: measure(shape, {name: Work(name, text) for name in SHAPE_CANDIDATES}, rounds // 5 + 2)
@@ -141,6 +146,28 @@ def check_rows(text: str) -> None:
     assert len(expected) == count_records(text)
     for name in PEERS:
         assert rows(put_objects(name, text)) == expected, f"{name} writes other rows than the handler"
+
+
+def check_masks(text: str) -> None:
+    """Raises AssertionError unless the masked rows are the handler's, but for what is masked."""
+    plain, masked = put_objects("handler", text), put_objects("masked", text)
+    assert plain == put_objects("masked elsewhere", text)
+    for (schema, table), actions in read_masks(peers.MASKED_COLUMNS).items():
+        folder = f"changes/{schema}/{table}/"
+        found = [
+            rows({key: body for key, body in objects.items() if folder in key}) for objects in (plain, masked)
+        ]
+        assert [mask(row, actions) for row in found[0]] == found[1], table
+
+
+def mask(row: dict[str, Any], actions: dict[str, str]) -> dict[str, Any]:
+    """As the handler masks it, but of parsed values: enough for those of the typical events."""
+    for column, action in actions.items():
+        if row[column] is not None:
+            text = str(row[column]).removesuffix(".0").encode()
+            digest = hmac.new(peers.MASK_SECRET.encode(), text, "sha256").hexdigest()
+            row[column] = digest if action == "sha256" else None
+    return row
 
 
 def check_poison(text: str) -> None:

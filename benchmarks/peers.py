@@ -15,6 +15,15 @@ from functools import partial
 from typing import Any
 
 BUCKET = "bench"
+# Of each table of the typical events: two columns are hashed, one is null.
+MASKED_COLUMNS = (
+    "public.client.name=sha256,public.client.email=sha256,public.client.country=null,"
+    "public.loan.client_id=sha256,public.loan.principal=sha256,public.loan.status=null,"
+    "public.payment.loan_id=sha256,public.payment.amount=sha256,public.payment.received_at=null,"
+    "public.ledger_entry.account=sha256,public.ledger_entry.note=sha256,public.ledger_entry.amount=null"
+)
+MASKED_ELSEWHERE = "public.person.name=sha256,public.person.email=sha256,public.person.country=null"
+MASK_SECRET = "the key of this benchmark"
 Candidate = Callable[[Any, Any, str], None]  # event, client, prefix of the keys
 
 
@@ -28,11 +37,13 @@ class Sink:
         self.objects[Key] = Body
 
 
-def handler(event: Any, client: Any, prefix: str) -> None:
+def handler(event: Any, client: Any, prefix: str, *, masked_columns: str = "") -> None:
     """This handler, from the event to the last PUT."""
     import lambda_function
 
-    settings = lambda_function.Settings(s3_bucket=BUCKET, s3_prefix=prefix)
+    settings = lambda_function.Settings(
+        s3_bucket=BUCKET, s3_prefix=prefix, masked_columns=masked_columns, mask_secret=MASK_SECRET
+    )
     lambda_function.land(event, settings, lambda _: client, lambda: 120.0)
 
 
@@ -144,6 +155,8 @@ CANDIDATES: dict[str, Candidate] = {
     "B compact": partial(powertools, separators=(",", ":")),
     "B1": partial(powertools, level=1),
     "handler": handler,
+    "masked": partial(handler, masked_columns=MASKED_COLUMNS),
+    "masked elsewhere": partial(handler, masked_columns=MASKED_ELSEWHERE),
     "before puts": handler_before_puts,
     "before compression": handler_before_compression,
     "floor": floor,

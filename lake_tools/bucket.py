@@ -23,8 +23,9 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote
 
 from lake_tools.progress import Progress
@@ -33,8 +34,11 @@ from lambda_function import ADVICE, escape, why_failed
 from provision.replication_task import split_unquoted
 
 CHANGES, CONTROL, QUARANTINE, SCHEMAS = "changes/", "control/", "quarantine/", "schemas/"
+PARQUET, GENERATIONS = "parquet/", "generations/"  # what lake.py compact writes
 FETCH_THREADS = 16  # more gain nothing: boto3 is bound by its own CPU
 ATTEMPTS = 5
+PART_BYTES = 256 << 20  # documented: S3 takes 5 GB at a time, and 10,000 parts
+CHUNK_BYTES = 1 << 20
 BODY_ATTEMPTS = 3  # botocore tries a request again, but not the reading of its answer
 KEPT_SECONDS = 3600  # how long a version that was superseded stays for those who read it
 NAME_LENGTH = 200  # of a part of a path; file systems take 255 bytes
@@ -145,12 +149,14 @@ class Lake:
     # Tables -----------------------------------------------------------------------------------------------
 
     def tables(self) -> list[tuple[str, str]]:
-        """Schema and table of whatever something landed of, sorted."""
-        return sorted(
+        """Schema and table of whatever something landed of, or was compacted of, sorted."""
+        found = {
             (unquote(schema), unquote(table))
-            for schema in filter(is_escaped, self.folders(CHANGES))
-            for table in filter(is_escaped, self.folders(f"{CHANGES}{schema}/"))
-        )
+            for folder in (CHANGES, PARQUET)
+            for schema in filter(is_escaped, self.folders(folder))
+            for table in filter(is_escaped, self.folders(f"{folder}{schema}/"))
+        }
+        return sorted(found)
 
     def published(self) -> list[tuple[str, str]]:
         """Schema and table of each that has a schema in schemas/, sorted."""
@@ -175,15 +181,34 @@ class Lake:
 
     def get(self, key: str) -> bytes | None:
         """The object; None if there is none."""
+        found = self.get_version(key)
+        return None if found is None else found[0]
+
+    def get_version(self, key: str) -> tuple[bytes, str] | None:
+        """The object and its ETag; None if there is none."""
         from botocore.exceptions import ClientError
 
         with failing("read", self.uri(key)):
             try:
-                return self.read(key)[0]
+                return self.read(key)
             except ClientError as error:
                 if error.response["Error"]["Code"] == "NoSuchKey":
                     return None
                 raise
+
+    def head(self, key: str) -> tuple[LakeObject, Mapping[str, str]] | None:
+        """The object, and its metadata; None if there is none."""
+        from botocore.exceptions import ClientError
+
+        with failing("read", self.uri(key)):
+            try:
+                found = self.s3.head_object(**self.address(key))
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                    raise
+                return None
+        etag, size = found["ETag"].strip('"'), found["ContentLength"]
+        return LakeObject(key, etag, size, found["LastModified"]), found["Metadata"]
 
     def put(
         self, key: str, body: bytes, content_type: str = "application/json", *, only_if_new: bool = False
@@ -201,8 +226,64 @@ class Lake:
                 return False
         return True
 
+    def put_in_place(
+        self, key: str, body: bytes | Path, etag: str | None, metadata: Mapping[str, str] | None = None
+    ) -> bool:
+        """Writes the object in the place of this version, None: of no object; False where there is another.
+
+        A file above PART_BYTES goes in parts, and is there once all of it is.
+        """
+        from botocore.exceptions import ClientError
+
+        conditions = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
+        named = {**self.address(key), "Metadata": dict(metadata or {})}
+        with failing("write", self.uri(key)):
+            try:
+                if isinstance(body, bytes):
+                    self.s3.put_object(**named, Body=body, **conditions)
+                elif body.stat().st_size <= PART_BYTES:
+                    with body.open("rb") as file:
+                        self.s3.put_object(**named, Body=file, **conditions)
+                else:
+                    self.put_parts(key, body, named, conditions)
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                is_gone = (
+                    status == 404 and etag is not None and error.response["Error"]["Code"] == "NoSuchKey"
+                )
+                if status not in (409, 412) and not is_gone:
+                    raise
+                return False
+        return True
+
+    def put_parts(
+        self, key: str, path: Path, named: Mapping[str, Any], conditions: Mapping[str, str]
+    ) -> None:
+        """Raises botocore's errors; then nothing is left of the parts."""
+        address = self.address(key)
+        upload = {"UploadId": self.s3.create_multipart_upload(**named)["UploadId"]}
+        try:
+            parts: list[dict[str, Any]] = []
+            with path.open("rb") as file:
+                while part := file.read(PART_BYTES):
+                    number = {"PartNumber": len(parts) + 1}
+                    answer = self.s3.upload_part(**address, **upload, **number, Body=part)
+                    parts.append({**number, "ETag": answer["ETag"]})
+            self.s3.complete_multipart_upload(
+                **address, **upload, MultipartUpload={"Parts": parts}, **conditions
+            )
+        except BaseException:
+            self.s3.abort_multipart_upload(**address, **upload)
+            raise
+
     def read(self, key: str) -> tuple[bytes, str]:
         """Body and ETag. Raises botocore's errors."""
+        body = BytesIO()
+        etag = self.copy(key, body)
+        return body.getvalue(), etag
+
+    def copy(self, key: str, file: BinaryIO) -> str:
+        """Writes the body into the file, and gives its ETag. Raises botocore's errors."""
         from botocore.exceptions import (
             ConnectionClosedError,
             IncompleteReadError,
@@ -212,10 +293,14 @@ class Lake:
 
         broken = (ConnectionClosedError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
         for attempt in range(BODY_ATTEMPTS):
+            file.seek(0)
+            file.truncate()
             answer = self.s3.get_object(**self.address(key))
             try:
                 with answer["Body"] as body:
-                    return bytes(body.read()), answer["ETag"].strip('"')
+                    while chunk := body.read(CHUNK_BYTES):
+                        file.write(chunk)
+                return str(answer["ETag"].strip('"'))
             except broken:
                 if attempt == BODY_ATTEMPTS - 1:
                     raise
@@ -263,14 +348,14 @@ class Lake:
             yield downloads[download], download.result()
 
     def download(self, wanted: LakeObject, advance: Callable[[int], None]) -> Path:
-        with failing("read", self.uri(wanted.key)):
-            body, etag = self.read(wanted.key)
-        path, part = self.copy_of(wanted.key, etag), self.parts / uuid.uuid4().hex
+        part = self.parts / uuid.uuid4().hex
         with cache_failing(self.cache):
             make_folder(part.parent)
-            make_folder(path.parent)
             try:
-                part.write_bytes(body)
+                with part.open("wb") as file, failing("read", self.uri(wanted.key)):
+                    etag = self.copy(wanted.key, file)
+                path = self.copy_of(wanted.key, etag)
+                make_folder(path.parent)
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
@@ -398,6 +483,12 @@ def why(verb: str, error: Any) -> str:
     if code in ("AccessDenied", "403", "AllAccessDisabled"):
         return f"{code}: {PERMISSIONS[verb]}"
     return why_failed(error) + MORE_ADVICE.get(code, "")
+
+
+def code_of(error: LakeError) -> str:
+    """AWS's code of what an error comes from; empty where that is not AWS."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager

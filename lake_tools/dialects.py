@@ -23,7 +23,6 @@ Kind = Literal[
     "int2",
     "int4",
     "int8",
-    "uint8",
     "float4",
     "float8",
     "decimal",
@@ -38,10 +37,12 @@ Kind = Literal[
     "text",
 ]
 LINES, ROW = "cdc__lines", "cdc__row"
+RESCUED = "cdc_rescued"
 DIGITS = 38  # both engines keep so many in a decimal; DMS writes a longer numeric as a string
 UNBOUNDED = (38, 15)  # of numeric without precision: DMS writes NUMERIC(28,6), 22 digits before the point
 MONEY = (38, 4)  # documented: NUMERIC(38,4)
 EXACT_DIGITS = 15  # decimal digits that a double always keeps
+A_DOUBLE = "-?[0-9]+(\\.[0-9]+)?(e[+-]?[0-9]+)?"  # as DuckDB writes it
 # The object after "cdc_before" in a row; a key in quotes, then a colon, can't be within a string of JSON.
 BEFORE = r'"cdc_before":(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})'
 
@@ -55,7 +56,9 @@ class ValueType:
     @property
     def is_read_from_text(self) -> bool:
         """Whether a double could lose digits of it."""
-        return self.kind == "int8" or (self.kind == "decimal" and self.precision > EXACT_DIGITS)
+        if self.kind == "decimal":
+            return self.precision > EXACT_DIGITS
+        return self.kind in ("int8", "float8", "text")
 
 
 POSTGRESQL: dict[str, Kind] = {
@@ -90,7 +93,9 @@ DMS: dict[str, Kind] = {
 
 
 def value_type(column: LakeColumn) -> ValueType:
-    """What the column's values are read as; json, arrays, intervals and all that is not listed: text."""
+    """What the column's values are read as; json, arrays, intervals, hashes and what is not listed: text."""
+    if column.mask == "sha256":
+        return ValueType("text")
     declared = column.postgresql_type or ""
     if column.dms_type == "DECIMAL" or declared.startswith("numeric"):
         return decimal_type(declared)
@@ -148,12 +153,36 @@ class Dialect(ABC):
         """The same of a number that a double could change."""
 
     @abstractmethod
+    def json_value(self, member: str) -> str:
+        """The JSON of a member of the row, digit for digit."""
+
+    @abstractmethod
     def before(self) -> str:
         """The before image, as it was written."""
 
     @abstractmethod
-    def before_text(self, member: str) -> str:
-        """The text of a member of the column cdc_before."""
+    def text_in(self, column: str, member: str) -> str:
+        """The text of a member of the JSON object in the column, digit for digit."""
+
+    @abstractmethod
+    def members_in(self, column: str) -> str:
+        """How many members the JSON object in the column has."""
+
+    @abstractmethod
+    def stored_type(self, kind: ValueType) -> str:
+        """Of a column of Parquet, one of those that parquet.stored_kind gives."""
+
+    @abstractmethod
+    def restored(self, column: str, kind: ValueType) -> str:
+        """The value of a column of Parquet that holds such values."""
+
+    @abstractmethod
+    def stored_text(self, column: str, kind: ValueType) -> str:
+        """What DMS would write for the value of a column of Parquet of this kind."""
+
+    def unknown(self, members: Sequence[str]) -> str | None:
+        """True where the row has other members than these; None: the engine is not asked."""
+        return None
 
     @abstractmethod
     def value(self, text: str, kind: ValueType) -> str:
@@ -176,6 +205,11 @@ class Dialect(ABC):
         """Columns that the source has besides the rows, and by which it reads less."""
         return ()
 
+    @property
+    @abstractmethod
+    def document(self) -> tuple[str, ...]:
+        """Columns of documents() that hold the row itself."""
+
     def number_text(self, document: str, member: str) -> str:
         """The number as DMS wrote it, of the first member of that name; empty where there is none."""
         key = re.escape(json.dumps(member, ensure_ascii=False)).replace("/", "\\/")
@@ -189,7 +223,6 @@ class DuckDB(Dialect):
         "int2": "SMALLINT",
         "int4": "INTEGER",
         "int8": "BIGINT",
-        "uint8": "UBIGINT",
         "float4": "FLOAT",
         "float8": "DOUBLE",
         "bool": "BOOLEAN",
@@ -200,6 +233,8 @@ class DuckDB(Dialect):
         "timestamptz": "TIMESTAMPTZ",
         "uuid": "UUID",
     }
+
+    document = ("json", ROW)
 
     def __init__(self) -> None:
         self.apart: set[str] = set()  # members that differ only by case from others: a struct can't have both
@@ -222,12 +257,27 @@ class DuckDB(Dialect):
 
     def exact_text(self, member: str, kind: ValueType) -> str:
         text = self.text(member)
-        cut = f"regexp_replace(json, {literal(BEFORE)}, '\"cdc_before\":null')"
-        document = f"CASE WHEN {ROW}.cdc_before IS NULL THEN json ELSE {cut} END"
-        exact = self.exact(text, document, member)
+        exact = self.exact(text, self.own_members, member)
         if kind.kind == "int8":  # without point and exponent it was no double
             return f"CASE WHEN contains({text}, '.') OR contains({text}, 'e') THEN {exact} ELSE {text} END"
+        if kind.kind == "float8":
+            return f"CASE WHEN length({text}) > {EXACT_DIGITS} THEN {exact} ELSE {text} END"
+        if kind.kind == "text":  # that was a number before the column was altered
+            is_double = f"{text} < ':' AND regexp_full_match({text}, '{A_DOUBLE}')"
+            return f"CASE WHEN {is_double} THEN {exact} ELSE {text} END"
         return exact
+
+    @property
+    def own_members(self) -> str:
+        """The row without what is in its before image."""
+        cut = f"regexp_replace(json, {literal(BEFORE)}, '\"cdc_before\":null')"
+        return f"CASE WHEN {ROW}.cdc_before IS NULL THEN json ELSE {cut} END"
+
+    def json_value(self, member: str) -> str:
+        pointer = literal(pointer_to(member))
+        exact = self.exact(member_text("json", member), self.own_members, member)
+        is_string = f"json_type(json, {pointer}) = 'VARCHAR'"
+        return f"CASE WHEN {is_string} THEN CAST(json_extract(json, {pointer}) AS VARCHAR) ELSE {exact} END"
 
     def exact(self, text: str, document: str, member: str) -> str:
         return f"COALESCE(NULLIF({self.number_text(document, member)}, ''), {text})"
@@ -241,36 +291,96 @@ class DuckDB(Dialect):
     def cast(self, text: str, kind: ValueType) -> str:
         return f"TRY_CAST({text} AS {self.types[kind.kind]})"
 
-    def before_text(self, member: str) -> str:
-        return self.exact(member_text("cdc_before", member), "cdc_before", member)
+    def text_in(self, column: str, member: str) -> str:
+        return self.exact(member_text(column, member), column, member)
+
+    def members_in(self, column: str) -> str:
+        return f"len(json_keys({column}))"
+
+    def unknown(self, members: Sequence[str]) -> str:
+        """Mostly the members are these, in this order: that is found out fastest."""
+        names = f"[{', '.join(map(literal, members))}]"
+        return f"json_keys(json) <> {names} AND NOT list_has_all({names}, json_keys(json))"
+
+    def stored_type(self, kind: ValueType) -> str:
+        if kind.kind == "decimal":
+            return f"DECIMAL({kind.precision},{kind.scale})"
+        return {"text": "VARCHAR", "bytea": "BLOB"}.get(kind.kind) or self.types[kind.kind]
+
+    def restored(self, column: str, kind: ValueType) -> str:
+        if kind.kind == "timestamp":
+            return f"{column} AT TIME ZONE 'UTC'"
+        return f"CAST({column} AS {self.stored_type(kind)})"
+
+    def stored_text(self, column: str, kind: ValueType) -> str:
+        text = f"CAST({column} AS VARCHAR)"
+        if kind.kind == "timestamptz":
+            at = f"({column} AT TIME ZONE 'UTC')"
+            rest = f"replace(strftime({at}, '-%m-%dT%H:%M:%S.%fZ'), '.000000', '')"
+            former = f"printf('%04d', 1 - year({at})) || {rest} || ' BC'"
+            return f"CASE WHEN year({at}) > 0 THEN strftime({at}, '%Y') || {rest} ELSE {former} END"
+        if kind.kind == "date":
+            return f"replace({text}, ' (BC)', ' BC')"
+        if kind.kind == "bytea":
+            return f"hex({column})"
+        if kind.kind == "float4":
+            return f"format('{{:.9g}}', {column})"
+        if kind.kind == "float8":
+            return f"regexp_replace({text}, '\\.0$', '')"
+        if kind.kind == "decimal" and kind.scale:
+            whole = f"regexp_replace({text}, '^(-?)\\.', '\\1' || '0.')"  # DuckDB writes .5
+            return f"rtrim(rtrim({whole}, '0'), '.')"
+        return text
 
     def value(self, text: str, kind: ValueType) -> str:
         if kind.kind == "text":
             return text
         if kind.kind == "bytea":
             digits = f"CASE WHEN starts_with({text}, '0x') THEN substr({text}, 3) ELSE {text} END"
-            return f"TRY(unhex({digits}))"
+            return f"CASE WHEN length({text}) % 2 = 0 THEN TRY(unhex({digits})) END"
         if kind.kind == "decimal":
             return self.decimal(text, kind)
+        if kind.kind in ("float4", "float8"):
+            return self.floating(text, kind)
+        if kind.kind in ODD_MOMENT:
+            return self.moment(text, kind)
         read = f"TRY_CAST({text} AS {self.types[kind.kind]})"
         if kind.kind in ("int2", "int4", "int8"):
             is_rounded = f"contains({text}, '.') AND TRY_CAST({text} AS DOUBLE) <> CAST({read} AS DOUBLE)"
             return f"CASE WHEN {is_rounded} THEN NULL ELSE {read} END"
-        if kind.kind in ("date", "timestamp", "timestamptz"):
-            # DMS's 0044-03-15T12:00:00Z BC is DuckDB's 0044-03-15 (BC)T12:00:00Z.
-            era = f"regexp_replace({text}, '^([0-9]+-[0-9]+-[0-9]+)(.*) BC$', '\\1 (BC)\\2')"
-            return read.replace(text, f"CASE WHEN ends_with({text}, ' BC') THEN {era} ELSE {text} END")
         return read
+
+    def moment(self, text: str, kind: ValueType) -> str:
+        """NULL too for a text of which a cast drops a part, and for infinity, which only DuckDB can store."""
+        # DMS's 0044-03-15T12:00:00Z BC is DuckDB's 0044-03-15 (BC)T12:00:00Z.
+        era = f"regexp_replace({text}, '^([0-9]+-[0-9]+-[0-9]+)(.*) BC$', '\\1 (BC)\\2')"
+        whole = f"CASE WHEN ends_with({text}, ' BC') THEN {era} ELSE {text} END"
+        is_naive = kind.kind == "timestamp"
+        read = f"TRY_CAST({whole} AS {self.types['timestamptz' if is_naive else kind.kind]})"
+        read += " AT TIME ZONE 'UTC'" if is_naive else ""
+        usual, odd = ODD_MOMENT[kind.kind]
+        is_odd = f"length({text}) NOT IN ({usual}) AND regexp_matches({text}, '{odd}')"
+        return f"CASE WHEN {is_odd} THEN NULL ELSE {read} END"
+
+    def floating(self, text: str, kind: ValueType) -> str:
+        """NULL too for a number that it can't hold: the digits are to be those that it is written with."""
+        read = f"TRY_CAST({text} AS {self.types[kind.kind]})"
+        kept, written = (6, 9) if kind.kind == "float4" else (EXACT_DIGITS, 17)
+        exact = [significant(f"CAST({read} AS VARCHAR)"), significant(f"format('{{:.{written}g}}', {read})")]
+        is_short = f"length({text}) <= {kept} AND NOT contains({text}, 'e')"
+        is_number = f"isfinite({read}) OR NOT regexp_matches({text}, '[0-9]')"
+        is_same = f"({is_number}) AND {significant(text)} IN ({', '.join(exact)})"
+        return f"CASE WHEN {is_short} OR {is_same} THEN {read} END"
 
     def decimal(self, text: str, kind: ValueType) -> str:
         """NULL too for a text with more digits than the type has: a cast would round it."""
         read = f"TRY_CAST({text} AS DECIMAL({kind.precision},{kind.scale}))"
-        is_short = f"length(rtrim(split_part({text}, '.', 2), '0')) <= {kind.scale}"
-        is_same = f"TRY_CAST({text} AS DOUBLE) = CAST({read} AS DOUBLE)"
+        digits = f"length(rtrim(split_part({text}, '.', 2), '0'))"
+        mantissa, exponent = (f"split_part(lower({text}), 'e', {part})" for part in (1, 2))
+        moved = f"length(rtrim(split_part({mantissa}, '.', 2), '0')) - TRY_CAST({exponent} AS INTEGER)"
         return (
-            f"CASE WHEN NOT contains({text}, '.') THEN {read}"
-            f" WHEN contains({text}, 'e') THEN CASE WHEN {is_same} THEN {read} END"
-            f" WHEN {is_short} THEN {read} END"
+            f"CASE WHEN contains(lower({text}), 'e') THEN CASE WHEN {moved} <= {kind.scale} THEN {read} END"
+            f" WHEN NOT contains({text}, '.') OR {digits} <= {kind.scale} THEN {read} END"
         )
 
     def json_string(self, text: str) -> str:
@@ -280,9 +390,29 @@ class DuckDB(Dialect):
         return f"TIMESTAMPTZ {literal(iso)}"
 
 
+# What moments are as long as that DMS writes, and what others hold if a cast changes them.
+NANOSECONDS = r"\.[0-9]{6}[0-9]*[1-9]"
+ODD_MOMENT = {
+    "date": ("10", "(?i)inf|:"),
+    "time": ("8, 15", NANOSECONDS),
+    "timetz": ("11, 18", NANOSECONDS),
+    "timestamp": ("20, 27", f"(?i)inf|{NANOSECONDS}"),
+    "timestamptz": ("20, 27", f"(?i)inf|{NANOSECONDS}"),
+}
+
+
+def significant(text: str) -> str:
+    """The digits of a number that are no zeros at its ends."""
+    return f"trim(regexp_replace({text}, '[eE].*$|[^0-9]', '', 'g'), '0')"
+
+
 def member_text(document: str, *members: str) -> str:
-    pointer = "".join("/" + member.replace("~", "~0").replace("/", "~1") for member in members)
-    return f"json_extract_string({document}, {literal(pointer)})"
+    return f"json_extract_string({document}, {literal(pointer_to(*members))})"
+
+
+def pointer_to(*members: str) -> str:
+    """A JSON pointer: /cdc_envelope/metadata"""
+    return "".join("/" + member.replace("~", "~0").replace("/", "~1") for member in members)
 
 
 class Athena(Dialect):
@@ -293,11 +423,11 @@ class Athena(Dialect):
     """
 
     name = "athena"
+    document = ("line",)
     types: ClassVar[dict[str, str]] = {
         "int2": "SMALLINT",
         "int4": "INTEGER",
         "int8": "BIGINT",
-        "uint8": "DECIMAL(20,0)",
         "float4": "REAL",
         "float8": "DOUBLE",
         "bool": "BOOLEAN",
@@ -329,8 +459,32 @@ class Athena(Dialect):
     def before(self) -> str:
         return f"NULLIF(regexp_extract(line, {literal(BEFORE)}, 1), '')"
 
-    def before_text(self, member: str) -> str:
-        return scalar("cdc_before", member)
+    def json_value(self, member: str) -> str:
+        found = f"json_format(json_extract(line, {literal(path_to(member))}))"
+        return f"CASE WHEN substr({found}, 1, 1) = '\"' THEN {found} ELSE {scalar('line', member)} END"
+
+    def text_in(self, column: str, member: str) -> str:
+        return scalar(column, member)
+
+    def members_in(self, column: str) -> str:
+        return f"cardinality(CAST(json_parse({column}) AS MAP(VARCHAR, JSON)))"
+
+    def stored_type(self, kind: ValueType) -> str:
+        """In Hive's words, for CREATE EXTERNAL TABLE."""
+        if kind.kind == "decimal":
+            return f"decimal({kind.precision},{kind.scale})"
+        return HIVE[kind.kind]
+
+    def restored(self, column: str, kind: ValueType) -> str:
+        """A timestamp of Parquet has milliseconds in Athena, those of the other rows microseconds."""
+        return f"CAST({column} AS TIMESTAMP(6))" if kind.kind in ("timestamp", "timestamptz") else column
+
+    def stored_text(self, column: str, kind: ValueType) -> str:
+        if kind.kind == "timestamptz":
+            return f"replace(CAST({column} AS VARCHAR), ' ', 'T') || 'Z'"
+        if kind.kind == "bytea":
+            return f"to_hex({column})"
+        return f"CAST({column} AS VARCHAR)"
 
     def value(self, text: str, kind: ValueType) -> str:
         if kind.kind in ("text", "time", "timetz", "uuid"):
@@ -352,12 +506,14 @@ class Athena(Dialect):
     def decimal(self, text: str, kind: ValueType) -> str:
         """As DuckDB's."""
         read = f"TRY_CAST({text} AS DECIMAL({kind.precision},{kind.scale}))"
-        is_short = f"length(regexp_replace(split_part({text}, '.', 2), '0+$', '')) <= {kind.scale}"
-        is_same = f"TRY_CAST({text} AS DOUBLE) = CAST({read} AS DOUBLE)"
+        mantissa, exponent = (f"split_part(lower({text}), 'e', {part})" for part in (1, 2))
+        digits, moved = (
+            f"length(regexp_replace(split_part({number}, '.', 2), '0+$', ''))" for number in (text, mantissa)
+        )
         return (
-            f"CASE WHEN strpos({text}, '.') = 0 THEN {read}"
-            f" WHEN strpos({text}, 'e') > 0 THEN CASE WHEN {is_same} THEN {read} END"
-            f" WHEN {is_short} THEN {read} END"
+            f"CASE WHEN strpos(lower({text}), 'e') > 0"
+            f" THEN CASE WHEN {moved} - TRY_CAST({exponent} AS INTEGER) <= {kind.scale} THEN {read} END"
+            f" WHEN strpos({text}, '.') = 0 OR {digits} <= {kind.scale} THEN {read} END"
         )
 
     def json_string(self, text: str) -> str:
@@ -367,6 +523,24 @@ class Athena(Dialect):
         return f"TIMESTAMP {literal(iso.replace('T', ' ').removesuffix('Z'))}"
 
 
+HIVE = {
+    "int2": "smallint",
+    "int4": "int",
+    "int8": "bigint",
+    "float4": "float",
+    "float8": "double",
+    "bool": "boolean",
+    "date": "date",
+    "timestamptz": "timestamp",
+    "bytea": "binary",
+    "text": "string",
+}
+
+
 def scalar(document: str, *members: str) -> str:
-    path = "$" + "".join("[" + json.dumps(member, ensure_ascii=False) + "]" for member in members)
-    return f"json_extract_scalar({document}, {literal(path)})"
+    return f"json_extract_scalar({document}, {literal(path_to(*members))})"
+
+
+def path_to(*members: str) -> str:
+    """A JSON path: $["cdc_envelope"]["metadata"]"""
+    return "$" + "".join("[" + json.dumps(member, ensure_ascii=False) + "]" for member in members)

@@ -20,12 +20,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lake_tools.bucket import QUARANTINE, Lake
+from lake_tools.bucket import QUARANTINE, Lake, code_of
 from lake_tools.redrive import Outcome, redrive_batches, redrive_quarantine
 from lake_tools.set_aside import (
+    RESTRICTED,
     Batch,
     Quarantine,
-    code_of,
     failed_lake,
     read_batches,
     read_quarantine,
@@ -98,7 +98,7 @@ class SetAside:
 
 def look(lake: Lake, kind: str | None) -> SetAside:
     """All that is set aside. Without kind, batches that nobody can look for are left out, which is said."""
-    quarantine = read_quarantine(lake) if kind != "batch" else None
+    quarantine = quarantine_of(lake) if kind != "batch" else None
     if kind == "poison":
         return SetAside(lake, quarantine)
     if kind is None and not lake.settings.pipeline_name:
@@ -109,13 +109,30 @@ def look(lake: Lake, kind: str | None) -> SetAside:
         return SetAside(lake, quarantine, failed, list(read_batches(failed)))
     except LakeError as error:
         if code_of(error) == "AccessDenied":
-            tags = f"--tags Key=pipeline,Value={lake.settings.pipeline_name}"
-            advice = f"its policy also asks for a tag of you: aws iam tag-role --role-name ROLE {tags}"
+            advice = f"its policy also asks for a tag of you: {tag_command(lake)}"
             raise LakeError(f"{error}; {advice}; --kind poison does without it") from error
         if kind == "batch" or code_of(error) != "NoSuchBucket":
             raise
         note(f"batches that Lambda gave up: there is no bucket {failed.settings.s3_bucket}")
         return SetAside(lake, quarantine)
+
+
+def quarantine_of(lake: Lake) -> Quarantine:
+    """Raises LakeError."""
+    try:
+        return read_quarantine(lake)
+    except LakeError as error:
+        if code_of(error) != "AccessDenied":
+            raise
+        advice = (
+            f"while columns are masked, the bucket's policy also asks for a tag of you: {tag_command(lake)}"
+        )
+        raise LakeError(f"{error}; {advice}") from error
+
+
+def tag_command(lake: Lake) -> str:
+    name = lake.settings.pipeline_name or "PIPELINE_NAME"
+    return f"aws iam tag-role --role-name ROLE --tags Key=pipeline,Value={name}"
 
 
 def note(text: str) -> None:
@@ -369,7 +386,9 @@ def redrive(found: SetAside, options: argparse.Namespace) -> int:
         )
     else:
         for kind, outcome in outcomes.items():
-            print_outcome(kind, outcome, options.dry_run)
+            print_outcome(
+                kind, outcome, options.dry_run, RESTRICTED if found.lake.settings.masks else QUARANTINE
+            )
         if options.dry_run:
             print(NOTHING_WRITTEN)
     return 0 if all(outcome.is_whole for outcome in outcomes.values()) else 1
@@ -385,7 +404,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def print_outcome(kind: str, outcome: Outcome, is_dry: bool) -> None:
+def print_outcome(kind: str, outcome: Outcome, is_dry: bool, quarantine: str) -> None:
     """batch: 1 batch, 5 records landed, in 3 new objects, and where; what did not, and why."""
     if not outcome.sources:
         print(f"{kind}: nothing to redrive")
@@ -397,7 +416,7 @@ def print_outcome(kind: str, outcome: Outcome, is_dry: bool) -> None:
     print(f"{kind}: {plural(outcome.sources, source)}, {plural(records, 'record')} {verb}{objects}")
     for folder, count in sorted(outcome.landed.items()):
         print(f"  {count:>9,}  {folder}")
-    stays = "goes to quarantine/" if kind == "batch" else "stays"
+    stays = f"goes to {quarantine}" if kind == "batch" else "stays"
     for reason, count in sorted(outcome.poison.items(), key=lambda one: (-one[1], one[0])):
         print(f"  {count:>9,}  {stays}: {printable(reason)}")
     for key, fault in sorted(outcome.faults.items()):

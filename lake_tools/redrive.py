@@ -6,6 +6,7 @@ Promise: an object that is there is never written over; a record is marked as la
 the failed bucket, only after each of its rows is in S3. Killed at any moment and run again, it ends the same;
 run twice, the second run changes nothing. A record may come to stand in two objects, under one identity
 (cdc_shard_id, cdc_sequence_number), as after a batch that was delivered again: readers keep one.
+What is masked lands masked; who does not know the masks is refused.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from lake_tools.bucket import QUARANTINE, Lake, LakeObject
+from lake_tools.bucket import QUARANTINE, Lake, LakeObject, code_of
+from lake_tools.schemas import require_masks
 from lake_tools.set_aside import (
     REDRIVEN,
+    RESTRICTED,
     Batch,
     PoisonObject,
     QuarantinedRecord,
-    code_of,
     lines_of,
     sequence_number,
 )
@@ -37,6 +39,7 @@ from lambda_function import (
     event_records,
     gzipped,
     landing_objects,
+    masking_of,
     read_batch,
     why_failed,
 )
@@ -93,7 +96,12 @@ def redrive_batches(lake: Lake, failed: Lake, batches: Sequence[Batch], is_dry: 
 def redrive_all(
     lake: Lake, what: str, sources: Sequence[SetAside], redrive: Callable[[SetAside], Outcome]
 ) -> Outcome:
-    """All of them, several at a time. After a failure no other is begun."""
+    """All of them, several at a time. After a failure no other is begun.
+
+    Raises LakeError, before anything is written, where values would land that are to be masked.
+    """
+    if sources:
+        refuse_raw_rows(lake)
     total = Outcome()
     pool = ThreadPoolExecutor(THREADS)
     try:
@@ -104,6 +112,17 @@ def redrive_all(
     finally:
         pool.shutdown(cancel_futures=True)
     return total
+
+
+def refuse_raw_rows(lake: Lake) -> None:
+    """Raises LakeError for settings without masks that the schemas, or the quarantine, tell of."""
+    require_masks(lake)
+    if not lake.settings.masks and lake.objects(RESTRICTED):
+        raise LakeError(
+            f"{lake.uri(RESTRICTED)} has records, so columns are masked, and MASKED_COLUMNS is not set: "
+            "set it, and MASK_SECRET or MASK_SECRET_ARN, as for setup_dms.py; "
+            f"where nothing is masked any more, move them to {QUARANTINE}"
+        )
 
 
 def redrive_poison(lake: Lake, poison: PoisonObject, is_dry: bool) -> Outcome:
@@ -158,13 +177,19 @@ def event_record(record: QuarantinedRecord) -> dict[str, Any]:
 def run_handler(records: list[Any], lake: Lake) -> tuple[list[LandingObject], Counter[str]]:
     """What the handler would write of the records, and why some of them are to be set aside (again).
 
-    Raises EventError.
+    Raises EventError, or PipelineError when the key of the masks can't be read.
     """
     if not records:
         return [], Counter()
-    field_name = lake.settings.before_image_field
-    settings = Settings(on_poison="quarantine", before_image_field=field_name, log_level="ERROR")
-    landing = list(landing_objects(read_batch(records, settings), prefix=""))
+    settings = Settings(
+        on_poison="quarantine",
+        before_image_field=lake.settings.before_image_field,
+        masked_columns=lake.settings.masked_columns,
+        mask_secret=lake.settings.mask_secret,
+        mask_secret_arn=lake.settings.mask_secret_arn,
+        log_level="ERROR",
+    )
+    landing = list(landing_objects(read_batch(records, settings, masking_of(settings)), prefix=""))
     set_aside = [one for one in landing if one.key.startswith(QUARANTINE)]
     return landing, Counter(json.loads(line)["cdc_reason"] for one in set_aside for line in json_lines(one))
 

@@ -6,6 +6,7 @@
      "columns": [{"name": "id", "postgresql_type": "bigint", "dms_type": "INT64", ...}, ...]}
 
 What the catalog said stands until the catalog says otherwise: what is derived never takes its place.
+It is of what lands: with the masks of MASKED_COLUMNS, which readers of a published schema need not be told.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from lake_tools.bucket import CONTROL, SCHEMAS, Lake, LakeObject, dotted, find_table
+from lake_tools.bucket import CONTROL, SCHEMAS, Lake, LakeObject, code_of, dotted, find_table
 from lake_tools.settings import LakeError, NoDatabaseError, NoSchemaError
 from lake_tools.text import aligned
-from lambda_function import escape
+from lambda_function import Masks, escape
 from provision.database import COLUMNS, DETAILS, RELATIONS, Column, DatabaseError, Relation, reading
 from provision.dms_types import Rendering, dms_type, is_carried
 from provision.replication_task import TablePattern
@@ -42,6 +43,7 @@ class LakeColumn:
     nullable: bool
     is_lob: bool
     length: int | None = None  # of a STRING that has one: DMS cuts there
+    mask: Literal["sha256", "null"] | None = None  # sha256: the lake has a text, whatever the type
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class TableSchema:
     primary_key: tuple[str, ...]  # in the order of its index; empty: there is none
     source: Literal["catalog", "control"]
     published_at: str  # "2026-03-01T09:16:10Z"; of a derived one, when DMS wrote the control record
+    dropped: tuple[str, ...] = ()  # columns that a mask keeps from the lake; they are not among columns
 
     def __str__(self) -> str:
         return dotted((self.schema, self.table))
@@ -60,6 +63,30 @@ class TableSchema:
     def key(self) -> str:
         """Of its object."""
         return schema_key(self.schema, self.table)
+
+    @property
+    def masks(self) -> dict[str, str]:
+        """{"email": "sha256", "name": "drop"}, as MASKED_COLUMNS has them."""
+        kept = {one.name: str(one.mask) for one in self.columns if one.mask}
+        return kept | dict.fromkeys(self.dropped, "drop")
+
+    def masked(self, masks: Mapping[str, str]) -> TableSchema:
+        """Of what lands of the table under these masks. A key that they hide tells rows apart no more."""
+        actions = {one.name: masks.get(one.name) for one in self.columns}
+        is_key = all(actions.get(name) in (None, "sha256") for name in self.primary_key)
+        kept = [one for one in self.columns if actions[one.name] != "drop"]
+        return replace(
+            self,
+            columns=tuple(masked_column(one, actions[one.name]) for one in kept),
+            primary_key=self.primary_key if is_key else (),
+            dropped=tuple(name for name, action in actions.items() if action == "drop"),
+        )
+
+
+def masked_column(column: LakeColumn, action: str | None) -> LakeColumn:
+    if action == "null":
+        return replace(column, mask="null", nullable=True)
+    return replace(column, mask="sha256") if action == "sha256" else column
 
 
 class BadSchemaError(LakeError):
@@ -99,7 +126,8 @@ def read_schemas(
             if on_fault is None:
                 raise
             on_fault(error)
-    derived = derive(lake, [name for name in names if name not in found or found[name].source == "control"])
+    untold = [name for name in names if name not in found or found[name].source == "control"]
+    derived = derive(lake, untold, {name: one.masks for name, one in found.items()})
     found |= {(one.schema, one.table): one for one in derived}
     return [found[name] for name in names if name in found]
 
@@ -129,9 +157,10 @@ def publish(lake: Lake, table: str | None = None) -> list[TableSchema]:
         why_not = f"TABLES={settings.tables} selects none of that name in database {settings.pgdatabase!r}"
         wanted = find_table(table, known, why_not)
         catalog = [one for one in catalog if (one.schema, one.table) == wanted]
-    for one in catalog:
+    published = [one.masked(settings.masks.get((one.schema, one.table), {})) for one in catalog]
+    for one in published:
         write(lake, one)
-    return catalog
+    return published
 
 
 def publish_derived(lake: Lake, tables: Iterable[tuple[str, str]]) -> list[TableSchema]:
@@ -141,6 +170,29 @@ def publish_derived(lake: Lake, tables: Iterable[tuple[str, str]]) -> list[Table
         if one.source == "control":
             write(lake, one)
     return schemas
+
+
+def require_masks(lake: Lake, on_fault: Callable[[LakeError], None] | None = None) -> None:
+    """Raises LakeError if MASKED_COLUMNS lacks masks that schemas/ has: they would be lost.
+
+    on_fault is told of an object that is no schema; None: that raises LakeError.
+    """
+    for table in lake.published():
+        try:
+            one = read_published(lake, *table)
+        except BadSchemaError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+            continue
+        known = lake.settings.masks.get(table, {})
+        if unknown := [name for name in one.masks if name not in known] if one else []:
+            raise LakeError(
+                f"{lake.uri(schema_key(*table))} says that {', '.join(unknown)} of {dotted(table)} "
+                f"{'is' if len(unknown) == 1 else 'are'} masked, and MASKED_COLUMNS does not: set it, and "
+                "MASK_SECRET or MASK_SECRET_ARN, as for setup_dms.py; "
+                "where masks were taken away, setup_dms.py apply writes the schemas anew"
+            )
 
 
 def write(lake: Lake, one: TableSchema) -> None:
@@ -243,11 +295,15 @@ class ControlRow(msgspec.Struct):
 decode_rows = msgspec.json.Decoder(ControlRow).decode_lines
 
 
-def derive(lake: Lake, tables: Iterable[tuple[str, str]]) -> list[TableSchema]:
+def derive(
+    lake: Lake, tables: Iterable[tuple[str, str]], published: Masks | None = None
+) -> list[TableSchema]:
     """What the last control record with a definition says of each table; nothing where there is none.
 
-    The days are read from the last one on, until all are found.
+    published: masks of schemas that were; those of the settings come before them. The days are read from the
+    last one on, until all are found.
     """
+    masks = lake.settings.masks
     wanted, found = set(tables), dict[tuple[str, str], TableSchema]()
     days: dict[str, list[LakeObject]] = {}
     for one in lake.objects(CONTROL) if wanted else ():
@@ -260,7 +316,10 @@ def derive(lake: Lake, tables: Iterable[tuple[str, str]]) -> list[TableSchema]:
             for envelope in definitions(lake, days[day])
         }
         found = {table: of_control(latest[table]) for table in wanted & latest.keys()} | found
-    return [found[table] for table in sorted(found)]
+    return [
+        found[table].masked((published or {}).get(table, {}) | masks.get(table, {}))
+        for table in sorted(found)
+    ]
 
 
 def definitions(lake: Lake, objects: Sequence[LakeObject]) -> list[Envelope]:
@@ -347,7 +406,11 @@ def words_of(table: str | None, word: str | None) -> tuple[str | None, bool]:
 
 
 def publish_or_derive(lake: Lake, table: str | None) -> list[TableSchema]:
-    """Raises NoSchemaError when neither database nor control records tell anything."""
+    """Raises NoSchemaError when neither database nor control records tell anything.
+
+    LakeError where a mask would be forgotten by someone whose settings do not know of it.
+    """
+    require_masks(lake, warn)
     try:
         return publish(lake, table)
     except (DatabaseError, NoDatabaseError) as error:
@@ -367,7 +430,7 @@ def warn(fault: LakeError) -> None:
 def schema_of(lake: Lake, name: str) -> TableSchema:
     """The table's; says so on stderr when DMS has seen other columns since it was published."""
     found = read_schema(lake, *lake.table(name))
-    for seen in derive(lake, [(found.schema, found.table)]) if found.source == "catalog" else ():
+    for seen in seen_since(lake, found) if found.source == "catalog" else ():
         others = {one.name for one in seen.columns} ^ {one.name for one in found.columns}
         if others and seen.published_at > found.published_at:
             print(
@@ -376,6 +439,17 @@ def schema_of(lake: Lake, name: str) -> TableSchema:
                 file=sys.stderr,
             )
     return found
+
+
+def seen_since(lake: Lake, schema: TableSchema) -> list[TableSchema]:
+    """What DMS has seen the table be; nothing where control/ is closed to the reader."""
+    name = (schema.schema, schema.table)
+    try:
+        return derive(lake, [name], {name: schema.masks})
+    except LakeError as error:
+        if code_of(error) != "AccessDenied":
+            raise
+        return []
 
 
 def overview(lake: Lake, shown: Sequence[TableSchema], missing: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -397,10 +471,14 @@ def columns_text(schema: TableSchema) -> Iterator[str]:
     key = f"primary key {', '.join(schema.primary_key)}" if schema.primary_key else "no primary key"
     origin = "catalog" if schema.source == "catalog" else "control records"
     yield f"{schema}: {key}; from the {origin}, {schema.published_at}"
-    rows = [("COLUMN", "POSTGRESQL", "DMS", "NULL")]
+    rows = [("COLUMN", "POSTGRESQL", "DMS", "NULL", "MASK")]
     for one in schema.columns:
         length = f"({one.length})" if one.length is not None else ""
         lob = ", a LOB" if one.is_lob else ""
         nullable = "yes" if one.nullable else "no"
-        rows.append((one.name, one.postgresql_type or "-", f"{one.dms_type}{length}{lob}", nullable))
-    yield from aligned(rows)
+        kind = f"{one.dms_type}{length}{lob}"
+        rows.append((one.name, one.postgresql_type or "-", kind, nullable, one.mask or ""))
+    is_masked = any(one.mask for one in schema.columns)
+    yield from aligned(rows if is_masked else [row[:-1] for row in rows])
+    if schema.dropped:
+        yield f"masked, and not in the lake: {', '.join(schema.dropped)}"

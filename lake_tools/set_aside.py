@@ -1,6 +1,7 @@
 """What did not land: records in quarantine/, and batches that Lambda gave up, in a bucket of theirs.
 
     quarantine/cdc_date=2026-03-01/shardId-000000000000-{first sequence}.jsonl.gz
+    quarantine/restricted/cdc_date=2026-03-01/...      while columns are masked; not for everybody to read
     {"cdc_reason": "...", "cdc_shard_id": "...", "cdc_sequence_number": "...", "cdc_payload": "base64", ...}
 
     s3://{PIPELINE_NAME}-failed-{account}/aws/lambda/{mapping}/{shard}/2026/03/01/...
@@ -36,6 +37,7 @@ from lake_tools.bucket import QUARANTINE, Lake, LakeObject
 from lake_tools.settings import LakeError
 from lambda_function import NAME_BYTES, EventError, Metadata, QuarantineRow, event_records
 
+RESTRICTED = f"{QUARANTINE}restricted/"
 REDRIVEN = "redriven/"
 GIVEN_UP = "aws/lambda/"  # documented: how the keys begin that AWS chooses
 MARK = re.compile(
@@ -252,12 +254,6 @@ def event_of(document: Mapping[str, Any]) -> Any:
         return json.loads(payload)
     except (ValueError, RecursionError):
         raise EventError("expected the event under payload, found no JSON") from None
-
-
-def code_of(error: LakeError) -> str:
-    """AWS's code of what an error comes from; empty where that is not AWS."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
 
 
 def part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lambda_function import PipelineError
+from lambda_function import Masks, PipelineError, read_masks
 from provision.engine import ProvisionError
 from provision.replication_task import TablePattern, table_patterns
 from provision.settings import Settings, merged_values, read_values
@@ -50,6 +50,9 @@ class LakeSettings:
     s3_bucket: str
     s3_prefix: str = ""
     before_image_field: str = "before-image"
+    masked_columns: str = ""
+    mask_secret: str = field(default="", repr=False)
+    mask_secret_arn: str = ""
     pipeline_name: str = ""
     pghost: str = ""
     pgport: int = 5432
@@ -64,6 +67,11 @@ class LakeSettings:
     @property
     def table_patterns(self) -> list[TablePattern]:
         return table_patterns(self.tables)
+
+    @property
+    def masks(self) -> Masks:
+        """{("public", "client"): {"email": "sha256"}}"""
+        return read_masks(self.masked_columns)
 
     @property
     def connect_parameters(self) -> dict[str, Any]:

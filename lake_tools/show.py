@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lake_tools.bucket import Lake
-from lake_tools.dialects import UNBOUNDED, DuckDB, literal
+from lake_tools.dialects import RESCUED, UNBOUNDED, DuckDB, literal
 from lake_tools.schemas import read_schema
 from lake_tools.settings import LakeError
+from lake_tools.sql import add_view_arguments, check_moment
 from lake_tools.tables import open_table
 from lake_tools.text import aligned, printable
-from lake_tools.views import CDC_COLUMNS, RESCUED, Shape, ShownColumn, add_view_arguments, check_moment
+from lake_tools.views import CDC_COLUMNS, Shape, ShownColumn
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -14,20 +14,33 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import sys
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from lake_tools.bucket import CONTROL, Lake, LakeObject, cache_failing, make_folder
-from lake_tools.dialects import DuckDB, literal
+from lake_tools.bucket import (
+    CHANGES,
+    CONTROL,
+    GENERATIONS,
+    PARQUET,
+    Lake,
+    LakeObject,
+    cache_failing,
+    code_of,
+    make_folder,
+)
+from lake_tools.dialects import RESCUED, DuckDB, ValueType, literal, quoted
+from lake_tools.parquet import Input, folder_of, input_of, is_compacted, read_inputs
+from lake_tools.parquet_columns import StoredColumn, read_columns
 from lake_tools.schemas import TableSchema
 from lake_tools.settings import LakeError
-from lake_tools.views import Relations, Shape, table_folder
+from lake_tools.views import CDC_COLUMNS, CDC_KINDS, UNKNOWN, Relations, Shape, table_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -44,30 +57,82 @@ USING (
 WHERE cdc_shard_id = shard AND cdc_sequence_number = number AND history.rowid <> first_row"""
 
 
+class Listed(NamedTuple):
+    """The objects that tell of a table, as one listing had them."""
+
+    landed: list[LakeObject]
+    compacted: list[LakeObject]
+    control: list[LakeObject]  # when it was dropped for a load
+
+    @classmethod
+    def of(cls, lake: Lake, schema: TableSchema) -> Listed:
+        """Those there are now. Raises LakeError."""
+        landed = [one for one in lake.objects(table_folder(schema)) if one.key.endswith(LANDED)]
+        compacted = [one for one in lake.objects(table_folder(schema, PARQUET)) if is_compacted(one)]
+        control = [one for one in lake.objects(CONTROL) if one.key.endswith(LANDED)]
+        return cls(landed, compacted, control + lake.objects(table_folder(schema, GENERATIONS)))
+
+
+class Copies(NamedTuple):
+    """What was listed, on this machine."""
+
+    landed: list[Path]  # only what is not in Parquet
+    compacted: list[Path]
+    control: list[Path]
+    uris: Mapping[Path, str] = {}  # what each is a copy of, for errors
+
+
 @contextmanager
 def open_table(
-    lake: Lake,
-    schema: TableSchema,
-    objects: Sequence[LakeObject] | None = None,
-    *,
-    control: Sequence[LakeObject] | None = None,
-    memory_limit: str | None = None,
+    lake: Lake, schema: TableSchema, listed: Listed | None = None, *, memory_limit: str | None = None
 ) -> Iterator[DuckDBPyConnection]:
     """A connection with the table's views. Raises LakeError.
 
-    objects, control: of the table's folder and of control/, as Lake.objects lists them; None = those there
-    are now. memory_limit: as DuckDB takes it, "2GB"; None = most of what the machine has.
+    listed: None = what there is now. memory_limit: as DuckDB takes it, "2GB"; None = most of what the
+    machine has.
     """
-    objects = lake.objects(table_folder(schema)) if objects is None else objects
-    control = lake.objects(CONTROL) if control is None else control
-    landed = [one for one in objects if one.key.endswith(LANDED)]
-    orders = [one for one in control if one.key.endswith(LANDED)]
-    files, order_files = lake.fetch(landed), lake.fetch(orders)
-    paths = [*files, *order_files]
-    uris = {path: lake.uri(one.key) for path, one in zip(paths, [*landed, *orders], strict=True)}
+    listed = Listed.of(lake, schema) if listed is None else listed
     with connected(lake.cache, memory_limit) as connection:
-        make_views(connection, schema, files, order_files, uris)
+        copies = fetch(lake, listed, connection)
+        make_views(connection, schema, copies, read_columns(lake, schema) if copies.compacted else ())
         yield connection
+
+
+def fetch(lake: Lake, listed: Listed, connection: DuckDBPyConnection) -> Copies:
+    """Copies of the Parquet, and of what landed and is not in it: that is told by the Parquet itself."""
+    compacted = lake.fetch(listed.compacted)
+    held = {
+        (folder_of(one.key, PARQUET), given)
+        for one, inputs in zip(listed.compacted, inputs_of(lake, connection, compacted), strict=True)
+        for given in inputs
+    }
+    landed = [one for one in listed.landed if (folder_of(one.key, CHANGES), input_of(one)) not in held]
+    files = lake.fetch(landed)
+    control, control_files = fetch_control(lake, listed.control)
+    paths, objects = [*files, *control_files], [*landed, *control]
+    uris = {path: lake.uri(one.key) for path, one in zip(paths, objects, strict=True)}
+    return Copies(files, compacted, control_files, uris)
+
+
+def inputs_of(lake: Lake, connection: DuckDBPyConnection, files: Sequence[Path]) -> list[set[Input]]:
+    with reading(f"Parquet of {lake.uri(PARQUET)}", (), {}):
+        return read_inputs(connection, files)
+
+
+def fetch_control(lake: Lake, control: Sequence[LakeObject]) -> tuple[Sequence[LakeObject], list[Path]]:
+    """Those that the reader may read, and copies: where control/ is closed, what compaction kept of it."""
+    try:
+        return control, lake.fetch(control)
+    except LakeError as error:
+        kept = [one for one in control if one.key.startswith(GENERATIONS)]
+        if not kept or code_of(error) != "AccessDenied":
+            raise
+        print(
+            f"{lake.uri(CONTROL)} is closed to you: of reloads, only those that lake.py compact has seen by "
+            f"{kept[0].last_modified:%Y-%m-%d %H:%M} UTC are known",
+            file=sys.stderr,
+        )
+        return kept, lake.fetch(kept)
 
 
 @contextmanager
@@ -106,27 +171,43 @@ def spill_folder(cache: Path) -> Path:
 
 
 def make_views(
-    connection: DuckDBPyConnection,
-    schema: TableSchema,
-    files: Sequence[Path],
-    control: Sequence[Path],
-    uris: Mapping[Path, str] | None = None,
+    connection: DuckDBPyConnection, schema: TableSchema, copies: Copies, stored: Sequence[StoredColumn] = ()
 ) -> None:
-    """Reads the files into a table, history; the rest are views. Raises LakeError without DuckDB's text.
-
-    uris: what files are copies of, for errors.
-    """
+    """Reads the files into a table, history; the rest are views. Raises LakeError without DuckDB's text."""
     shape = Shape(schema, DuckDB())
-    with reading(f"{len(files)} objects of {schema}", files, uris or {}):
-        connection.execute(f"CREATE TABLE history AS {shape.landed(lines(files))}")
+    landed, compacted = copies.landed, copies.compacted
+    with reading(f"{len(landed) + len(compacted)} objects of {schema}", landed, copies.uris):
+        create = f"CREATE TABLE history AS {shape.compacted(rows_of(compacted, stored), stored)} UNION ALL "
+        with_unknown(connection, shape, landed, lambda known: create + known.landed(lines_of(landed)))
         connection.execute(ONE_EACH)
-    with reading(f"{len(control)} objects of {CONTROL}", control, uris or {}):
-        connection.execute(f"CREATE TABLE drops AS {shape.drops(lines(control))}")
+    with reading(f"{len(copies.control)} objects of {CONTROL}", copies.control, copies.uris):
+        connection.execute(f"CREATE TABLE drops AS {shape.drops(lines_of(copies.control))}")
     with reading(f"the views of {schema}", (), {}):
         connection.execute(f"CREATE VIEW changes AS {shape.changes(Relations())}")
         if schema.primary_key:
             connection.execute(f"CREATE VIEW current AS {shape.current(Relations())}")
             connection.execute(f"CREATE MACRO as_of(moment) AS TABLE {shape.current(Relations(), 'moment')}")
+
+
+def with_unknown(
+    connection: DuckDBPyConnection, shape: Shape, landed: Sequence[Path], query: Callable[[Shape], str]
+) -> None:
+    """Runs the query of the shape; if the lines have members that no column is of, once more, with these.
+
+    Most often there are none, and looking for them first would take as long as reading.
+    """
+    import duckdb
+
+    try:
+        connection.execute(query(shape.with_extra(())))
+    except duckdb.InvalidInputException as error:
+        if UNKNOWN not in str(error):
+            raise
+        found = connection.execute(
+            f"SELECT DISTINCT unnest(json_keys(json)) FROM {lines_of(landed)}"
+        ).fetchall()
+        extra = sorted({name for (name,) in found} - {*shape.known_members})
+        connection.execute(query(shape.with_extra(extra)))
 
 
 @contextmanager
@@ -157,12 +238,27 @@ def holds_json_lines(path: Path) -> bool:
         return False
 
 
-def lines(files: Sequence[Path]) -> str:
-    """A relation with the lines of the files in its column json."""
+def lines_of(files: Sequence[Path | str]) -> str:
+    """A relation with the lines of the files in its column json; a file can be a pattern."""
     if not files:
         return "(SELECT CAST(NULL AS JSON) AS json WHERE FALSE) AS no_lines"
     paths = ", ".join(literal(str(path)) for path in files)
     return f"read_ndjson_objects([{paths}], compression = 'gzip', hive_partitioning = false)"
+
+
+def rows_of(files: Sequence[Path | str], stored: Sequence[StoredColumn]) -> str:
+    """A relation with the rows of Parquet: our columns, and all of these, in a file or in none."""
+    columns = {**dict.fromkeys((*CDC_COLUMNS, RESCUED), ValueType("text")), **CDC_KINDS}
+    columns |= {one.name: one.kind for one in stored}
+    types = [
+        f"CAST(NULL AS {DuckDB().stored_type(kind)}) AS {quoted(name)}" for name, kind in columns.items()
+    ]
+    empty = f"SELECT {', '.join(types)} WHERE FALSE"
+    if not files:
+        return f"({empty}) AS no_rows"
+    paths = ", ".join(literal(str(path)) for path in files)
+    read = f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
+    return f"({empty} UNION ALL BY NAME SELECT * FROM {read}) AS compacted"
 
 
 def as_of(connection: DuckDBPyConnection, moment: str | datetime) -> DuckDBPyRelation:

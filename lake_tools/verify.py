@@ -9,6 +9,8 @@ again whenever something has landed, until the deadline. What remains is looked 
 that PostgreSQL has not changed meanwhile, and that is not the same either time, is a difference. A database
 that rests is waited for no longer than that.
 
+Masked columns are compared masked (verify_masked); the key of the hashes never goes to the server.
+
 Not seen: what DMS does not carry (generated columns, PostGIS), and what it rounds or cuts (docs/types.md).
 """
 
@@ -18,7 +20,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from lake_tools.settings import LakeError
 from lake_tools.text import plural
 from lake_tools.verify_compare import TableCheck
 from lake_tools.verify_landed import Landed
+from lake_tools.verify_masked import HashingSource, mask_notes, masked_table
 from lake_tools.verify_report import Report, TableReport
 from lake_tools.verify_source import Source, SourceTable, open_source
 
@@ -94,7 +97,7 @@ def verify(
     parameters = lake.connect_parameters()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lake-verify-") as folder, ExitStack() as stack:
-        with open_source(parameters) as source:
+        with open_source(parameters, hashing(lake, Path(folder) / "first")) as source:
             report = Report(source.where, lake.uri(), source.snapshot.taken_at)
             checks = make_checks(lake, source, names, report, Path(folder), shows_values)
             for check in checks:
@@ -104,10 +107,16 @@ def verify(
             left = [check for check in left if is_kept(check, source, left)]
         if left:
             quiet_since = time.monotonic() - deadline_seconds / QUIET_SHARE
-            judge(left, parameters, quiet_since, lake.progress)
+            with open_source(parameters, hashing(lake, Path(folder) / "later")) as later:
+                judge(left, later, quiet_since, lake.progress)
         report.notes += closing_notes(lake, report)
     report.seconds = time.monotonic() - began
     return report
+
+
+def hashing(lake: Lake, folder: Path) -> Callable[[Any, str], Source]:
+    folder.mkdir()
+    return lambda connection, where: HashingSource(connection, where, folder, lake.cache)
 
 
 def make_checks(
@@ -124,8 +133,13 @@ def make_checks(
         if (table := in_source.get(name)) is None:
             report.tables.append(TableReport(dotted(name), why_unknown=[GONE]))
             continue
+        try:
+            table = masked_table(lake, table)
+        except LakeError as error:
+            report.tables.append(TableReport(dotted(name), why_unknown=[str(error)]))
+            continue
         check = TableCheck(table, Landed(lake, table), folder / str(place), shows_values=shows_values)
-        check.report.notes += standing_notes(table)
+        check.report.notes += [*standing_notes(table), *mask_notes(table, lake.settings)]
         report.tables.append(check.report)
         checks.append(check)
     return checks
@@ -231,14 +245,9 @@ def wait_for(
     return checks
 
 
-def judge(
-    checks: Sequence[TableCheck], parameters: Mapping[str, Any], quiet_since: float, progress: Progress
-) -> None:
+def judge(checks: Sequence[TableCheck], later: Source, quiet_since: float, progress: Progress) -> None:
     """What is different, by a second snapshot, taken after all that is compared with it has landed."""
-    with (
-        open_source(parameters) as later,
-        progress.of("looking again at what differs", len(checks)) as advance,
-    ):
+    with progress.of("looking again at what differs", len(checks)) as advance:
         for check in checks:
             with told(check.report):
                 check.judge(later)

@@ -12,6 +12,7 @@ kept is in a file in that order.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from lake_tools.text import plural
 from lake_tools.verify_landed import Landed, LandedRow
 from lake_tools.verify_report import EXAMPLES, Example, Kind, TableReport
 from lake_tools.verify_source import Source, SourceTable, Sum
+from lake_tools.verify_values import UNSURE
 
 ROWS_OF_RANGE = 256
 RANGE_BITS = range(4, 17)  # how many there may be
@@ -37,6 +39,11 @@ NO_KEY_OTHERS = (
     "it has no primary key, so DMS sends no UPDATE or DELETE of it, and S3 has as many rows, but others"
 )
 NO_KEY_LARGE = "it has no primary key, so DMS sends no large column of it, and it has no other column"
+BEFORE_MASK = (
+    "values of it landed before they were masked: python setup_dms.py reload loads the table anew, masked"
+)
+MASKED = "(masked)"
+HASH = re.compile("[0-9a-f]{64}")
 OF_TRUNCATE = "all that is only in S3 is older than the rest, as after a TRUNCATE, which DMS does not capture"
 
 
@@ -115,7 +122,7 @@ class TableCheck:
 
     def differences(self, source: Source) -> Iterator[Difference]:
         """In the order of the keys' hashes; rows whose texts differ but not their values are none."""
-        self.report.left_out = 0
+        self.report.left_out = self.report.unsure = 0
         keys = self.suspects(source)
         if keys is not None and not keys:
             return
@@ -158,6 +165,7 @@ class TableCheck:
         """NULL is no fault where an update came without a large value: it may have become NULL, or not."""
         for place, form in enumerate(self.table.forms):
             if form.is_same(source[place], landed.texts[place]):
+                self.report.unsure += form.canonical is not None and source[place] == UNSURE
                 continue
             if source[place] is None and self.table.columns[place].name in landed.left_out:
                 self.report.left_out += 1
@@ -225,11 +233,29 @@ class TableCheck:
             self.newest_extra_us = max(one.committed_us or 0, self.newest_extra_us)
         names = [column.name for column in self.table.columns]
         self.report.columns.update(names[place] for place in one.columns)
+        if BEFORE_MASK not in self.report.notes and one.landed and self.has_raw(one.landed):
+            self.report.notes.append(BEFORE_MASK)
         if self.shows_values and len(self.report.examples) < EXAMPLES:
-            texts = one.source or one.landed
+            source, landed = (texts and self.shown(texts) for texts in (one.source, one.landed))
+            texts = source or landed
             key = {name: texts[names.index(name)] for name in self.table.key}
-            values = {names[place]: (one.source[place], one.landed[place]) for place in one.columns}
+            values = {names[place]: (source[place], landed[place]) for place in one.columns}
             self.report.examples.append(Example(one.kind, key, values))
+
+    def has_raw(self, landed: Texts) -> bool:
+        """Whether a value of a masked column is not what a mask makes."""
+        return any(
+            column.mask and text is not None and not (column.mask == "sha256" and HASH.fullmatch(text))
+            for column, text in zip(self.table.schema.columns, landed, strict=True)
+        )
+
+    def shown(self, texts: Texts) -> Texts:
+        """Without the values of masked columns: what landed before the mask was set is one."""
+        columns = self.table.schema.columns
+        return tuple(
+            MASKED if column.mask and text is not None else text
+            for column, text in zip(columns, texts, strict=True)
+        )
 
     def name_truncate(self) -> None:
         """Whether PostgreSQL has none of the oldest rows, and all of the others."""

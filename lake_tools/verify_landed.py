@@ -16,12 +16,12 @@ from collections.abc import Collection, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from lake_tools.bucket import CONTROL, Lake, LakeObject
-from lake_tools.dialects import DuckDB, literal
+from lake_tools.bucket import Lake, LakeObject
+from lake_tools.dialects import RESCUED, DuckDB, literal
 from lake_tools.settings import LakeError
-from lake_tools.tables import open_table
+from lake_tools.tables import Listed, open_table
 from lake_tools.verify_source import HASH_BITS, Snapshot, SourceTable, Sum, joined
-from lake_tools.views import Relations, Shape, ShownColumn, table_folder
+from lake_tools.views import Relations, Shape, ShownColumn
 
 MEMORY = "1GB"  # DuckDB's; what does not fit goes to its cache
 FETCH_ROWS = 2000
@@ -54,8 +54,7 @@ class Landed:
         self.lake, self.table = lake, table
         self.stack = ExitStack()
         self.shape = Shape(table.schema, DuckDB())
-        self.objects: list[LakeObject] | None = None
-        self.control: list[LakeObject] = []  # when the table was dropped for a load is told there
+        self.listed: Listed | None = None
         self.connection: Any = None
         self.sum = Sum(0, 0)
         self.last_loaded: int | None = None  # in microseconds since 1970
@@ -82,17 +81,23 @@ class Landed:
     @property
     def open_bytes(self) -> int:
         """Of objects, as they are in S3, whose rows are held."""
-        return sum(one.size for one in self.objects or ()) if self.connection is not None else 0
+        return sum(one.size for one in self.objects) if self.connection is not None else 0
+
+    @property
+    def objects(self) -> list[LakeObject]:
+        """What has landed of the table, and its Parquet."""
+        return [*self.listed.landed, *self.listed.compacted] if self.listed else []
 
     # Reading ---------------------------------------------------------------------------------------------
 
     def refresh(self, snapshot: Snapshot) -> bool:
         """Whether objects have come or changed since the last time; reads them if so. Raises LakeError."""
-        objects, control = self.lake.objects(table_folder(self.table.schema)), self.lake.objects(CONTROL)
-        if (objects, control) == (self.objects, self.control):
+        listed = Listed.of(self.lake, self.table.schema)
+        if listed == self.listed:
             return False
-        is_first, has_rows = self.objects is None, objects != self.objects
-        self.objects, self.control = objects, control
+        is_first = self.listed is None
+        has_rows = self.listed is None or listed[:2] != self.listed[:2]
+        self.listed = listed
         self.close()
         self.open()
         if has_rows:
@@ -102,9 +107,7 @@ class Landed:
 
     def open(self) -> None:
         """Reads the objects, as they were listed last."""
-        opened = open_table(
-            self.lake, self.table.schema, self.objects or (), control=self.control, memory_limit=MEMORY
-        )
+        opened = open_table(self.lake, self.table.schema, self.listed, memory_limit=MEMORY)
         self.connection = self.stack.enter_context(opened)
 
     def note_arrivals(self, snapshot: Snapshot, is_first: bool) -> None:
@@ -231,9 +234,8 @@ FROM (SELECT {self.texts()}1 FROM ({self.shape.changes(SHOWN)}) AS row WHERE {is
         if column.kind.kind == "text":
             return value
         shown = f"hex({value})" if column.kind.kind == "bytea" else f"CAST({value} AS VARCHAR)"
-        pointer = literal("/" + column.source.replace("~", "~0").replace("/", "~1"))
-        rescued = f"json_extract_string(row.cdc_rescued, {pointer})"
-        return f"CASE WHEN {value} IS NULL AND row.cdc_rescued IS NOT NULL THEN {rescued} ELSE {shown} END"
+        rescued = self.shape.dialect.text_in(f"row.{RESCUED}", column.source)
+        return f"CASE WHEN {value} IS NULL AND row.{RESCUED} IS NOT NULL THEN {rescued} ELSE {shown} END"
 
 
 def first_bits(md5: str) -> str:

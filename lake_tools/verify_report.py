@@ -52,6 +52,7 @@ class TableReport:
     why_unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: int = 0  # values that DMS may have left out of an update: not compared
+    unsure: int = 0  # masked values that DMS may have rounded or cut: not compared
     examples: list[Example] = field(default_factory=list)
     snapshot: str = ""  # that it was compared as of, in the words of txid_current_snapshot()
 
@@ -87,6 +88,7 @@ class TableReport:
             **{kind: self.faults[kind] for kind in ("missing", "extra", "different")},
             "different_columns": dict(self.columns),
             "left_out_values": self.left_out,
+            "unsure_values": self.unsure,
             "why_unknown": self.why_unknown,
             "notes": self.notes,
             "snapshot": self.snapshot,
@@ -174,6 +176,8 @@ def below(one: TableReport) -> Iterator[str]:
         yield from one.why_unknown
     if one.left_out:
         yield f"{plural(one.left_out, 'value')} of large columns that updates may not carry: not compared"
+    if one.unsure:
+        yield f"{plural(one.unsure, 'masked value')} that DMS may round or cut: not compared"
     yield from one.notes
 
 

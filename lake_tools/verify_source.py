@@ -14,7 +14,7 @@ All is read in one read-only transaction, which holds back vacuum for as long as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -102,6 +102,7 @@ class SourceTable:
     columns: tuple[Column, ...]
     forms: tuple[Form, ...]
     is_unlogged: bool = False  # its changes are in no log
+    hash_text: Callable[[str], str] | None = None  # that of masks: the server must not hash what they hide
 
     @classmethod
     def of(
@@ -148,8 +149,13 @@ def joined(texts: Sequence[str]) -> str:
 
 
 @contextmanager
-def open_source(connect_parameters: Mapping[str, Any]) -> Iterator[Source]:
-    """A source in a snapshot of its own. Raises DatabaseError, SourceError."""
+def open_source(
+    connect_parameters: Mapping[str, Any], make: Callable[[Any, str], Source] | None = None
+) -> Iterator[Source]:
+    """A source in a snapshot of its own, which make makes of a connection and what that is called.
+
+    Raises DatabaseError, SourceError.
+    """
     options = f"{OUTPUT_STYLES} -c client_encoding=UTF8 -c search_path=pg_catalog -c row_security=off"
     options += (
         f" -c lock_timeout={LOCK_SECONDS}s -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
@@ -158,7 +164,7 @@ def open_source(connect_parameters: Mapping[str, Any]) -> Iterator[Source]:
     connection = connect({**connect_parameters, **more})
     try:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        yield Source(connection, describe(connect_parameters))
+        yield (make or Source)(connection, describe(connect_parameters))
     finally:
         connection.close()
 
@@ -260,6 +266,10 @@ class Source:
         """Rows with their key's hash first, and in the order of it, a portion at a time."""
         columns = f'{self.key_hash(table)} COLLATE "C", {columns}'
         query = f"SELECT {columns} FROM ONLY {table.relation.sql} WHERE {where} ORDER BY 1"
+        yield from self.scan(table, query, portion)
+
+    def scan(self, table: SourceTable, query: str, portion: int) -> Generator[Any, None, None]:
+        """The rows of the query, a portion at a time."""
         with self.attempt(table), self.connection.cursor(name="verify") as cursor:
             cursor.itersize = portion
             cursor.execute(query)

@@ -4,6 +4,7 @@
     form.source.format('"paid_at"')     SQL for PostgreSQL: a text that is the same for equal values
     form.landed.format('"paid_at"')     SQL for DuckDB: that text again, of what landed
     form.is_same("46.50", "46.5")       of the texts of both ends; None is NULL
+    hashed_form_of(column, 64)          the same, where what landed is a hash of the value
 
 The SQL is for hashes: equal texts are equal values. Other texts may still be the same value: is_same decides.
 What DMS rounds or cuts is compared as DMS renders it (docs/types.md), so a digit that does not survive a
@@ -24,6 +25,7 @@ from provision.database import LARGE_INTEGER_DIGITS, UNBOUNDED_DECIMALS, Column
 from provision.dms_types import RANGE_CHARACTERS, is_string
 
 IsSame = Callable[[str | None, str | None], bool]
+Canonical = Callable[[str], str | None]
 
 # Options of libpq: how the types' output functions write. extra_float_digits: any above 0 is exact.
 OUTPUT_STYLES = (
@@ -42,6 +44,7 @@ class Form:
     landed: str
     is_same: IsSame
     shown: str = "CASE WHEN {0} IS NOT NULL THEN concat({0}) END"  # SQL: as the type's output function has it
+    canonical: Canonical | None = None  # of a text of source: what the handler has hashed of the value
 
 
 def form_of(column: Column, lob_max_size_kb: int) -> Form:
@@ -85,6 +88,90 @@ def numeric(column: Column) -> Form:
         DOUBLE,
         is_same_unbounded,
     )
+
+
+# --------------------------------------------------------------------------------------------------------
+# Masked columns: what lands is null, or a hash of what DMS wrote, which has to be told from the value
+# --------------------------------------------------------------------------------------------------------
+
+
+def hashed_form_of(column: Column, lob_max_size_kb: int) -> Form | None:
+    """Of a column with the mask sha256. None: DMS's text of its type can't be told to the letter."""
+    canonical = canonical_of(column, lob_max_size_kb)
+    if canonical is None:
+        return None
+    is_trimmed = not column.is_array and column.base in ("bool", "bpchar")  # by the cast, and true for t
+    return Form("{0}::text" if is_trimmed else OUTPUT, "{0}", is_same_hash, canonical=canonical)
+
+
+def canonical_of(column: Column, lob_max_size_kb: int) -> Canonical | None:
+    """Types whose texts compare as they are: to the length at which DMS cuts them."""
+    if not column.is_array and column.base in NOT_TO_THE_LETTER:
+        return None
+    if column.is_lob:
+        limit = lob_max_size_kb * 1024 // column.lob_factor
+        is_counted = column.lob_factor == 2
+        return partial(uncut, characters=limit * is_counted, octets=limit * (not is_counted))
+    if column.kind == "r":
+        return partial(uncut, characters=RANGE_CHARACTERS)
+    if column.kind != "b":
+        return uncut
+    if column.base == "numeric":
+        decimals = None if column.precision_and_scale else UNBOUNDED_DECIMALS
+        return None if is_string(column) else partial(plain_number, decimals=decimals)
+    if column.base == "varchar" and column.length is None:
+        return partial(uncut, octets=VARCHAR_BYTES)
+    return CANONICAL.get(column.base, uncut)
+
+
+def uncut(text: str, *, characters: int = 0, octets: int = 0) -> str:
+    """UNSURE for one so long that DMS may have cut it; 0: none is."""
+    is_long = characters and len(text) >= characters
+    return UNSURE if is_long or (octets and len(text.encode()) > octets - WORST_CHARACTER_BYTES) else text
+
+
+def plain_number(text: str, *, decimals: int | None = None, digits: int = EXACT_DIGITS) -> str | None:
+    """46.5 of 46.50. UNSURE for one that DMS may have rounded; NaN and the infinities are null (I)."""
+    if text in NO_NUMBERS:
+        return None
+    whole, _, fraction = text.partition(".")
+    fraction = fraction.rstrip("0")
+    is_long = len((whole.lstrip("-") + fraction).strip("0")) > digits
+    if is_long or (decimals is not None and len(fraction) > decimals):
+        return UNSURE
+    return f"{whole}.{fraction}" if fraction else whole
+
+
+def day(text: str) -> str:
+    """UNSURE for infinity and for days before Christ."""
+    return text if DAY.fullmatch(text) else UNSURE
+
+
+def is_same_hash(source: str | None, landed: str | None) -> bool:
+    return source == landed or (source == UNSURE and landed is not None)
+
+
+def is_null(source: str | None, landed: str | None) -> bool:
+    return landed is None
+
+
+def is_passed_over(source: str | None, landed: str | None) -> bool:
+    return True
+
+
+UNSURE = "\0"  # in place of a hash: what DMS wrote can't be told; no text of PostgreSQL
+NULLED = Form("NULL::text", "{0}", is_null, shown="NULL::text")  # of the mask null
+PASSED_OVER = Form("NULL::text", "CAST(NULL AS VARCHAR)", is_passed_over, shown="NULL::text")
+# Numbers that pass through a float, times with more or fewer digits, hexadecimal digits with or without 0x.
+NOT_TO_THE_LETTER = frozenset(
+    ("float4", "float8", "money", "bytea", "time", "timetz", "timestamp", "timestamptz")
+)
+NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
+DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+CANONICAL: dict[str, Canonical] = {
+    "int8": partial(plain_number, digits=LARGE_INTEGER_DIGITS),
+    "date": day,
+}
 
 
 # --------------------------------------------------------------------------------------------------------

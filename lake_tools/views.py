@@ -2,33 +2,32 @@
 
     shape = Shape(schema, DuckDB())
     shape.landed("read_ndjson_objects('output/changes/public/client/**/*.jsonl.gz')")    SELECT ...
+    shape.compacted("read_parquet([...])", read_columns(lake, schema))                   SELECT ...
     shape.current(Relations())                                                           WITH ... SELECT ...
 
 landed    A row per line: our ten columns, the table's, cdc_rescued. A record may be there more than once.
+compacted The same of Parquet.
 history   One row per Kinesis record.
 changes   One row per change: of what DMS has sent again, the first.
 current   One row per key: what the changes of the last load generation leave. They are taken in the order
           cdc_committed_at, cdc_lsn, cdc_transaction_record_id, cdc_sequence_number, loads first.
 
-cdc_rescued is a JSON object of the values that are not of their column's type, which are NULL in the column:
-the type has changed since the schema was published, say. It is NULL where there are none.
+cdc_rescued is a JSON object of the values that have no column: that are not of its type (it has changed since
+the schema was published, say), or that the schema does not know. It is NULL where there are none.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
-from lake_tools.bucket import CHANGES, CONTROL, QUARANTINE, Lake, digest, dotted
-from lake_tools.dialects import Athena, Dialect, DuckDB, ValueType, literal, quoted, value_type
-from lake_tools.schemas import TableSchema, read_schema
+from lake_tools.bucket import CHANGES
+from lake_tools.dialects import RESCUED, Dialect, ValueType, literal, quoted, value_type
+from lake_tools.parquet_columns import STORED_AS_TEXT, StoredColumn, stored_kind
+from lake_tools.schemas import TableSchema
 from lake_tools.settings import LakeError
 from lambda_function import RESERVED_COLUMNS, Row, escape
 
@@ -38,9 +37,11 @@ CDC_KINDS = {
     "cdc_published_at": ValueType("timestamptz"),
     "cdc_transaction_id": ValueType("int8"),
     "cdc_transaction_record_id": ValueType("int8"),
-    "cdc_lsn": ValueType("uint8"),
+    "cdc_lsn": ValueType("int8"),
 }
-RESCUED = "cdc_rescued"
+BARE = ("int2", "int4", "int8", "float4", "float8", "decimal", "bool")  # in JSON without quotes
+NO_TEXT = "CAST(NULL AS VARCHAR)"
+UNKNOWN = "cdc: a member that the schema does not know"
 LINE = 100
 OWN = "cdc__"  # what columns of the queries' own begin with, and no others
 # The contract's order, without NULLs; sequence numbers go on counting over shards.
@@ -96,14 +97,49 @@ def shown_columns(schema: TableSchema, dialect: Dialect) -> tuple[ShownColumn, .
     return tuple(shown)
 
 
+class Sources:
+    """Where Parquet has a column's values, as SQL: the value, the text that was rescued, that of formers."""
+
+    def __init__(self, column: ShownColumn, stored: Sequence[StoredColumn], dialect: Dialect) -> None:
+        kind = stored_kind(column.kind)
+        columns = [one for one in stored if one.source == column.source]
+        # What is only a text in Parquet, a UUID say, is read as any other text is.
+        own = [one for one in columns if one.kind == kind and column.kind.kind not in STORED_AS_TEXT]
+        self.formers = [one for one in columns if one not in own]
+        self.value = dialect.restored(quoted(own[0].name), column.kind) if own else "NULL"
+        self.rescued = f"CASE WHEN {RESCUED} IS NOT NULL THEN {dialect.text_in(RESCUED, column.source)} END"
+        texts = [dialect.stored_text(quoted(one.name), one.kind) for one in self.formers]
+        self.former = f"COALESCE({', '.join(texts)})" if len(texts) > 1 else [*texts, NO_TEXT][0]
+
+    def former_json(self, text: str, dialect: Dialect) -> str:
+        """The JSON of a former value: in quotes, if it may be no number."""
+        is_bare = all(one.kind.kind in BARE for one in self.formers)
+        return text if is_bare else dialect.json_string(text)
+
+
 class Shape:
     """The SQL of one table in one engine's dialect."""
 
-    def __init__(self, schema: TableSchema, dialect: Dialect) -> None:
+    def __init__(
+        self,
+        schema: TableSchema,
+        dialect: Dialect,
+        columns: Sequence[ShownColumn] | None = None,
+        extra: Sequence[str] | None = None,
+    ) -> None:
+        """columns: None = those of the schema, as the views show them.
+
+        extra: members of the lines that have no column, for cdc_rescued; the query fails at others, with
+        UNKNOWN in its error. None: all such members are passed over.
+        """
         self.schema = schema
         self.dialect = dialect
-        self.columns = shown_columns(schema, dialect)
+        self.columns = tuple(shown_columns(schema, dialect) if columns is None else columns)
         self.lobs = tuple(column for column in self.columns if column.is_lob)
+        self.extra = extra
+
+    def with_extra(self, extra: Sequence[str]) -> Shape:
+        return Shape(self.schema, self.dialect, self.columns, extra)
 
     @cached_property
     def key(self) -> tuple[ShownColumn, ...]:
@@ -127,18 +163,29 @@ class Shape:
     def landed(self, source: str) -> str:
         """The rows of a relation that holds the lines."""
         dialect = self.dialect
-        documents = dialect.documents(source, [*CDC_COLUMNS, *(column.source for column in self.columns)])
+        documents = dialect.documents(source, self.members)
         typed = [f"{dialect.value(text, column.kind)} AS {column.sql}" for text, column in self.texts()]
+        texts = [*dialect.document, *self.cdc_values(), *self.text_values(), *dialect.partitions]
         return f"""\
 SELECT {listed([*CDC_COLUMNS, *(column.sql for column in self.columns)])},
     {listed([f"{self.rescued()} AS {RESCUED}", *dialect.partitions])}
 FROM (
     SELECT {listed(["*", *typed])}
     FROM (
-        SELECT {listed([*self.cdc_values(), *self.text_values(), *dialect.partitions])}
+        SELECT {listed(texts)}
         FROM {documents}
     ) AS {OWN}texts
 ) AS {OWN}typed"""
+
+    @property
+    def members(self) -> list[str]:
+        """Of a line, those that are asked for."""
+        return [*CDC_COLUMNS, *(column.source for column in self.columns), *(self.extra or ())]
+
+    @property
+    def known_members(self) -> list[str]:
+        """Of a line, those that are no surprise: what is masked away now may be in what landed before."""
+        return [*self.members, *self.schema.dropped]
 
     def texts(self) -> list[tuple[str, ShownColumn]]:
         return [(f"{OWN}text_{place}", column) for place, column in enumerate(self.columns)]
@@ -157,21 +204,82 @@ FROM (
         ]
 
     def rescued(self) -> str:
-        """The texts that gave no value, as a JSON object."""
+        """The members that gave no value, as a JSON object."""
         lost = {
-            f"{text} IS NOT NULL AND {column.sql} IS NULL": (text, column)
+            column.source: f"{text} IS NOT NULL AND {column.sql} IS NULL"
             for text, column in self.texts()
             if column.kind.kind != "text"
         }
-        if not lost:
-            return "CAST(NULL AS VARCHAR)"
-        members = [
-            f"CASE WHEN {is_lost} THEN {literal(json.dumps(column.source, ensure_ascii=False) + ':')}"
-            f" || {self.dialect.json_string(text)} END"
-            for is_lost, (text, column) in lost.items()
+        lost |= {name: f"{self.dialect.text(name)} IS NOT NULL" for name in self.extra or ()}
+        cases = []
+        if self.extra is not None and (unknown := self.dialect.unknown(self.known_members)):
+            cases.append(f"WHEN {unknown} THEN error({literal(UNKNOWN)})")
+        if lost:
+            members = {
+                member_name(name) + self.dialect.json_value(name): is_lost for name, is_lost in lost.items()
+            }
+            cases.append(f"WHEN {either(lost.values())}\n    THEN {json_object(members)}")
+        return f"CASE {' '.join(cases)} END" if cases else NO_TEXT
+
+    # A row of Parquet ------------------------------------------------------------------------------------
+
+    def compacted(self, source: str, stored: Sequence[StoredColumn]) -> str:
+        """The rows of a relation that holds Parquet: all of these columns, ours and cdc_rescued.
+
+        A column's value is that of its own type; else what can be read from cdc_rescued, or from the column
+        as it was of another type.
+        """
+        dialect = self.dialect
+        sources = [Sources(column, stored, dialect) for column in self.columns]
+        found = [
+            text
+            for place, one in enumerate(sources)
+            for text in (
+                f"{one.value} AS {OWN}value_{place}",
+                f"{one.rescued} AS {OWN}in_{place}",
+                f"{one.former} AS {OWN}former_{place}",
+            )
         ]
-        any_lost = " OR ".join(f"({is_lost})" for is_lost in lost)
-        return f"CASE WHEN {any_lost}\n    THEN '{{' || concat_ws(',', {listed(members)}) || '}}' END"
+        ours = [
+            f"{dialect.restored(name, CDC_KINDS[name])} AS {name}" if name in CDC_KINDS else name
+            for name in CDC_COLUMNS
+        ]
+        typed = [
+            f"COALESCE({OWN}value_{place}, {dialect.value(either_text(place), column.kind)}) AS {column.sql}"
+            for place, column in enumerate(self.columns)
+        ]
+        return f"""\
+SELECT {listed([*CDC_COLUMNS, *(column.sql for column in self.columns)])},
+    {listed([f"{self.still_rescued(sources)} AS {RESCUED}", *dialect.partitions])}
+FROM (
+    SELECT {listed(["*", *typed])}
+    FROM (
+        SELECT {listed([*ours, f"{RESCUED} AS {OWN}rescued", *found, *dialect.partitions])}
+        FROM {source}
+    ) AS {OWN}stored
+) AS {OWN}typed"""
+
+    def still_rescued(self, sources: Sequence[Sources]) -> str:
+        """What was rescued, unless all of it has a column by now; and former values that have none."""
+        dialect = self.dialect
+        healed = [
+            f"CASE WHEN {OWN}in_{place} IS NOT NULL AND {column.sql} IS NOT NULL THEN 1 ELSE 0 END"
+            for place, column in enumerate(self.columns)
+        ]
+        count = f"{dialect.members_in(f'{OWN}rescued')} > {' + '.join(healed) or '0'}"
+        kept = f"CASE WHEN {OWN}rescued IS NOT NULL AND {count} THEN {OWN}rescued END"
+        lost = {
+            member_name(column.source) + one.former_json(f"{OWN}former_{place}", dialect): (
+                f"{OWN}former_{place} IS NOT NULL AND {column.sql} IS NULL"
+            )
+            for place, (column, one) in enumerate(zip(self.columns, sources, strict=True))
+            if one.formers and column.kind.kind != "text"
+        }
+        if not lost:
+            return kept
+        added = json_object(lost)
+        both = f"substr({kept}, 1, length({kept}) - 1) || ',' || substr({added}, 2)"
+        return f"CASE WHEN {either(lost.values())} THEN COALESCE({both}, {added}) ELSE {kept} END"
 
     def drops(self, source: str) -> str:
         """When the table was dropped for a load, from a relation that holds the lines of control/."""
@@ -302,8 +410,7 @@ WHERE {OWN}copy = 1"""
     def is_value(self, column: ShownColumn) -> str:
         if column.kind.kind == "text":
             return f"{column.sql} IS NOT NULL"
-        member = literal(json.dumps(column.source, ensure_ascii=False) + ":")
-        return f"{column.sql} IS NOT NULL OR strpos({RESCUED}, {member}) > 0"
+        return f"{column.sql} IS NOT NULL OR strpos({RESCUED}, {member_name(column.source, '')}) > 0"
 
     @property
     def lob_names(self) -> list[str]:
@@ -316,7 +423,9 @@ WHERE {OWN}copy = 1"""
     def events(self) -> str:
         """What happens to each key, by its rows and by changes of a key, which leave the former one."""
         olds = [f"{OWN}old_{place}" for place in range(len(self.key))]
-        befores = [self.dialect.value(self.dialect.before_text(one.source), one.kind) for one in self.key]
+        befores = [
+            self.dialect.value(self.dialect.text_in("cdc_before", one.source), one.kind) for one in self.key
+        ]
         former = [
             f"COALESCE({before}, {column.sql}) AS {old}"
             for before, column, old in zip(befores, self.key, olds, strict=True)
@@ -458,6 +567,25 @@ JOIN {relations.history} AS history
 WHERE newest.{OWN}event <> 'gone'"""
 
 
+def member_name(name: str, end: str = " || ") -> str:
+    """SQL of the text that a member of a JSON object begins with."""
+    return literal(json.dumps(name, ensure_ascii=False) + ":") + end
+
+
+def json_object(members: Mapping[str, str]) -> str:
+    """SQL of a JSON object; members: the SQL of each, and when it is there."""
+    cases = [f"CASE WHEN {is_there} THEN {member} END" for member, is_there in members.items()]
+    return f"'{{' || concat_ws(',', {listed(cases)}) || '}}'"
+
+
+def either(conditions: Iterable[str]) -> str:
+    return " OR ".join(f"({one})" for one in conditions)
+
+
+def either_text(place: int) -> str:
+    return f"COALESCE({OWN}in_{place}, {OWN}former_{place})"
+
+
 def listed(parts: Iterable[str]) -> str:
     """With commas, and line breaks where lines get long."""
     lines = [""]
@@ -468,190 +596,11 @@ def listed(parts: Iterable[str]) -> str:
     return ",\n        ".join(lines)
 
 
+def table_folder(schema: TableSchema, folder: str = CHANGES) -> str:
+    """changes/public/client/"""
+    return f"{folder}{escape(schema.schema)}/{escape(schema.table)}/"
+
+
 def equal(left: str, left_columns: Iterable[str], right: str, right_columns: Iterable[str]) -> str:
     pairs = zip(left_columns, right_columns, strict=True)
     return " AND ".join(f"{left}.{one} = {right}.{other}" for one, other in pairs)
-
-
-# --------------------------------------------------------------------------------------------------------
-# lake.py sql
-# --------------------------------------------------------------------------------------------------------
-
-FIRST_DATE = date(2020, 1, 1)  # of the projection, while nothing has landed
-# Documented: Kinesis keeps a record for 365 days at most. What is redriven lands under the day it arrived on.
-OLDEST = timedelta(days=366)
-VIEWS = ("current", "history", "changes", "as-of")
-DIALECTS: dict[str, Callable[[], Dialect]] = {"duckdb": DuckDB, "athena": Athena}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", metavar="TABLE", help="public.client, or client where one schema has it")
-    parser.add_argument("--engine", choices=[*DIALECTS], default="duckdb")
-    add_view_arguments(parser)
-    parser.add_argument(
-        "--from",
-        dest="place",
-        metavar="PLACE",
-        help="where DuckDB is to read the objects: a folder that has them as files (default: the bucket)",
-    )
-
-
-def add_view_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--view", choices=VIEWS, default="current", help="(default: current)")
-    parser.add_argument(
-        "--at", type=instant, metavar="TIME", help="of --view as-of: 2026-03-01T09:30:00Z; UTC without a zone"
-    )
-
-
-def instant(text: str) -> str:
-    """2026-03-01T09:30:00.000000Z of any time that ISO 8601 writes. Raises ArgumentTypeError."""
-    try:
-        at = datetime.fromisoformat(text)
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2026-03-01T09:30:00Z") from None
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def check_moment(view: str, at: str | None) -> None:
-    """Raises LakeError unless there is a time exactly where one is needed."""
-    if (view == "as-of") != (at is not None):
-        raise LakeError("--view as-of and --at TIME go together")
-
-
-def run(options: argparse.Namespace, lake: Lake) -> int:
-    check_moment(options.view, options.at)
-    schema = read_schema(lake, *lake.table(options.table))
-    shape = Shape(schema, DIALECTS[options.engine]())
-    stem = stem_of((schema.schema, schema.table), lake.known_tables)
-    remarks = [*notes(shape)]
-    if options.engine == "athena":
-        first_date = first_date_of(lake, schema)
-        remarks.append(f"-- It finds what arrived on {first_date} or later.")
-        statements, sources = athena_sources(schema, stem, lake.uri(), first_date)
-    else:
-        place = f"{options.place.rstrip('/')}/" if options.place else lake.uri()
-        statements, sources = duckdb_sources(schema, stem, place, has_control=bool(lake.objects(CONTROL)))
-    statements += view_statements(shape, sources, options.view, options.at)
-    print("\n\n".join(["\n".join(remarks), *(f"{statement};" for statement in statements)]))
-    return 0
-
-
-def stem_of(table: tuple[str, str], known: Iterable[tuple[str, str]]) -> str:
-    """What the names of the table's views begin with, and of no other's: public_client.
-
-    Engines take names that differ by case alone for one, and Athena takes few characters. Where that or
-    another table would make it ambiguous, a digest of the name follows: public_client_0f343b09.
-    """
-    stem = plain_stem(table)
-    others = [one for one in known if one != table and "_".join(one) == stem]
-    if "_".join(table) == stem and not others:
-        return stem
-    return f"{stem}_{digest(dotted(table))[:8]}"
-
-
-def plain_stem(table: tuple[str, str]) -> str:
-    return re.sub("[^a-z0-9_]", "_", "_".join(table).lower())
-
-
-def first_date_of(lake: Lake, schema: TableSchema) -> date:
-    """A day before which nothing is, nor comes when it is redriven."""
-    folders = [name for one in (CONTROL, QUARANTINE, table_folder(schema)) for name in lake.folders(one)]
-    days = []
-    for name in folders:
-        with suppress(ValueError):  # a folder of somebody else
-            days.append(date.fromisoformat(name.removeprefix("cdc_date=")))
-    return min(days) - OLDEST if days else FIRST_DATE
-
-
-def table_folder(schema: TableSchema) -> str:
-    """changes/public/client/"""
-    return f"{CHANGES}{escape(schema.schema)}/{escape(schema.table)}/"
-
-
-def notes(shape: Shape) -> Iterable[str]:
-    """What a reader has to know, as comments."""
-    yield f"-- {shape.schema} in {shape.dialect.name}, by its schema of {shape.schema.published_at}"
-    for column in shape.columns:
-        if column.name != column.source:
-            yield f"-- column {json.dumps(column.source, ensure_ascii=False)} is {column.sql} here"
-    if isinstance(shape.dialect, Athena):
-        yield "-- Athena takes one statement at a time."
-        if shape.lobs:
-            yield "-- It stops with an error where a LOB has to be followed over ten changes of a key."
-    else:
-        yield "-- DuckDB reads s3:// with its extension httpfs; --from DIR is for copies of the objects."
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Relations of lines, and what the names of the table's views begin with."""
-
-    lines: str
-    control: str
-    stem: str
-
-
-def duckdb_sources(
-    schema: TableSchema, stem: str, place: str, *, has_control: bool
-) -> tuple[list[str], Sources]:
-    """place: "s3://landing/raw/", "output/"; has_control: a pattern that finds no object is an error."""
-    lines = f"read_ndjson_objects({literal(f'{place}{table_folder(schema)}*/*/*.jsonl.gz')})"
-    control = f"read_ndjson_objects({literal(f'{place}{CONTROL}*/*.jsonl.gz')})"
-    nothing = "(SELECT CAST(NULL AS JSON) AS json WHERE FALSE) AS no_lines"
-    return ["SET TimeZone = 'UTC'"], Sources(lines, control if has_control else nothing, stem)
-
-
-def athena_sources(schema: TableSchema, stem: str, place: str, first_date: date) -> tuple[list[str], Sources]:
-    """Two external tables, of one column each: the line; partitions are projected, so nothing is crawled."""
-    # Not control_lines: those are the lines of a table client_control.
-    lines, control = f"{stem}_lines", f"{stem}_control"
-    dates = {
-        "projection.enabled": "true",
-        "projection.cdc_date.type": "date",
-        "projection.cdc_date.format": "yyyy-MM-dd",
-        "projection.cdc_date.range": f"{first_date},NOW+1DAYS",
-        "projection.cdc_date.interval": "1",
-        "projection.cdc_date.interval.unit": "DAYS",
-    }
-    hours = {
-        "projection.cdc_hour.type": "integer",
-        "projection.cdc_hour.range": "0,23",
-        "projection.cdc_hour.digits": "2",
-    }
-    folder = place + table_folder(schema)
-    return [
-        external_table(lines, folder, ["cdc_date", "cdc_hour"], dates | hours),
-        external_table(control, place + CONTROL, ["cdc_date"], dates),
-    ], Sources(lines, control, stem)
-
-
-def external_table(name: str, folder: str, partitions: list[str], properties: dict[str, str]) -> str:
-    """One whose rows are lines of text: \\001, where a column would end, can't be in a line of JSON."""
-    template = folder + "/".join(f"{partition}=${{{partition}}}" for partition in partitions) + "/"
-    settings = [f"{literal(key)} = {literal(value)}" for key, value in properties.items()]
-    settings.append(f"'storage.location.template' = {literal(template)}")
-    return f"""\
-CREATE EXTERNAL TABLE IF NOT EXISTS `{name}` (`line` string)
-PARTITIONED BY ({", ".join(f"`{partition}` string" for partition in partitions)})
-ROW FORMAT DELIMITED FIELDS TERMINATED BY '\\001'
-STORED AS TEXTFILE
-LOCATION {literal(folder)}
-TBLPROPERTIES (
-    {("," + chr(10) + "    ").join(settings)}
-)"""
-
-
-def view_statements(shape: Shape, sources: Sources, view: str, at: str | None) -> list[str]:
-    """The view that was asked for, and those below it."""
-    names = {name: quoted(f"{sources.stem}_{name}") for name in ("landed", "drops", "history")}
-    relations = Relations(**names)
-    selects = {names["landed"]: shape.landed(sources.lines), names["history"]: shape.history(relations)}
-    if view != "history":
-        selects[names["drops"]] = shape.drops(sources.control)
-        last = quoted(f"{sources.stem}_{view.replace('-', '_')}")
-        if view == "changes":
-            selects[last] = shape.changes(relations)
-        else:
-            selects[last] = shape.current(relations, shape.dialect.instant(at) if at else None)
-    return [f"CREATE OR REPLACE VIEW {name} AS\n{select}" for name, select in selects.items()]

@@ -89,6 +89,11 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
         metavar="PATTERNS",
         help=f"to replicate (default: {DEMO_TABLES}; of your own, TABLES)".replace("%", "%%"),
     )
+    add(
+        "--masked-columns",
+        metavar="MASKS",
+        help="as MASKED_COLUMNS, public.client.email=sha256 (default: those of the settings)",
+    )
     add("--database-url", metavar="URL", help="a PostgreSQL of yours, which is left as it is")
     add("--output", type=Path, metavar="DIR", help="keeps a copy of the bucket's objects there")
     add("--folder", type=Path, default=Path(".local-run"), metavar="DIR", help="of the run's files")
@@ -129,7 +134,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     tables = options.tables or (DEMO_TABLES if is_ours else None)
     default = SECONDS if has_workload and not options.forever else None
     return Plan(
-        settings=chosen_settings(DOTENV, environment, tables),
+        settings=chosen_settings(DOTENV, environment, tables, options.masked_columns),
         environment=environment,
         emulators=emulator_addresses(DOTENV, environment),
         database=None if is_ours else database_of_url(options.database_url),

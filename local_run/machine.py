@@ -66,7 +66,7 @@ class Interrupted(Exception):
 class Plan:
     """What to run. None as a database: one of our own, with the lending tables."""
 
-    settings: Mapping[str, str]
+    settings: Mapping[str, str] = field(repr=False)  # MASK_SECRET is among them
     environment: Mapping[str, str] = field(repr=False)  # of whoever runs this
     emulators: Mapping[str, str] = field(default_factory=dict)
     database: Database | None = None

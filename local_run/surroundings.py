@@ -11,6 +11,7 @@ import fcntl
 import ipaddress
 import os
 import re
+import secrets
 import shlex
 import shutil
 import socket
@@ -26,12 +27,14 @@ from provision.settings import Settings, dotenv, read_settings
 
 # What counts here as it does for the chain on AWS; the other settings are about AWS, or forced.
 COUNTED = (
-    *("S3_BUCKET", "S3_PREFIX", "ON_POISON", "BEFORE_IMAGE_FIELD", "LOG_LEVEL", "PIPELINE_NAME", "TABLES"),
+    *("S3_BUCKET", "S3_PREFIX", "ON_POISON", "BEFORE_IMAGE_FIELD", "MASKED_COLUMNS", "MASK_SECRET"),
+    *("LOG_LEVEL", "PIPELINE_NAME", "TABLES"),
     *("STREAM_SHARDS", "BATCH_WINDOW_SECONDS", "LOB_MAX_SIZE_KB", "HEARTBEAT_SCHEMA", "CAPTURE_DDLS"),
 )
 DEFAULTS = {"PIPELINE_NAME": "lending", "S3_BUCKET": "lending-local", "BATCH_WINDOW_SECONDS": "1"}
 DEMO_TABLES = "public.%"  # those of .env are in another database
 ELSEWHERE = {"AWS_ENDPOINT_URL_KINESIS": "kinesis", "AWS_ENDPOINT_URL_S3": "s3"}
+SECRET_BYTES = 16
 NO_PROXY = "127.0.0.1,localhost"  # a proxy of the environment would be asked for the loopback
 CONNECT_SECONDS = 10
 MARKER = ".local-run"  # in a folder whose files are a run's
@@ -90,16 +93,27 @@ class Database:
         return f"{self.host}:{self.port}/{self.name}"
 
 
-def chosen_settings(dotenv_file: Path, environment: Mapping[str, str], tables: str | None) -> dict[str, str]:
-    """The settings of COUNTED that are set, by name. tables: instead of TABLES.
+def chosen_settings(
+    dotenv_file: Path,
+    environment: Mapping[str, str],
+    tables: str | None,
+    masked_columns: str | None = None,
+) -> dict[str, str]:
+    """The settings of COUNTED that are set, by name. tables, masked_columns: in place of what they say.
 
-    Raises SettingsError, with all faults, where the chain on AWS would.
+    For masks there is a key, made up where none is set. Raises SettingsError, with all faults, where the
+    chain on AWS would.
     """
     merged = {**dotenv(dotenv_file), **environment}
     found = {key: value for key in COUNTED if (value := merged.get(key)) is not None}
     chosen = found | {key: value for key, value in DEFAULTS.items() if not found.get(key)}
     if tables is not None:
         chosen["TABLES"] = tables
+    if masked_columns is not None:
+        chosen["MASKED_COLUMNS"] = masked_columns
+    if chosen.get("MASKED_COLUMNS"):
+        key = chosen.get("MASK_SECRET") or secrets.token_hex(SECRET_BYTES)
+        chosen |= {"MASK_SECRET": key, "MASK_SECRET_ARN": ""}  # a secret of .env is in another AWS
     placeholder = Database("127.0.0.1", 5432, "database", "user", "unused")
     read_settings(dotenv_file, {**chosen, **placeholder.variables, **FORCED})
     return chosen
@@ -219,7 +233,7 @@ def part_environment(
 def write_environment(folder: Path, environment: Mapping[str, str]) -> Path:
     """A file for a shell to read (`.`): the settings, the database and the AWS of the parts.
 
-    Only its owner can read it: it may hold the password of a database.
+    Only its owner can read it: it may hold the password of a database, and the key of masked columns.
     """
     keys = {*Settings.keys(), *(key for key in environment if key.startswith(("AWS_", "PG")))}
     lines = [f"export {key}={shlex.quote(environment[key])}" for key in sorted(keys & environment.keys())]

@@ -27,6 +27,8 @@ RETENTION_HOURS = 168  # costs the same a shard-hour from the second day to the 
 LOG_DAYS = 30
 OLD_VERSION_DAYS = 30
 OLD_BATCH_DAYS = 1  # a given-up batch that was deleted still counts for its alarm until then
+RAW_DAYS = 30  # how long what may hold values of masked columns is kept; a redrive has to come before
+OLD_RAW_DAYS = 1
 RUNTIME, ARCHITECTURE = "python3.13", "arm64"
 ANYWHERE = "0.0.0.0/0"
 DMS = "dms.amazonaws.com"
@@ -59,12 +61,19 @@ def declare(
 
 
 def buckets(given: Declaration) -> Iterator[Resource]:
-    account = given.account
+    """While columns are masked, what may hold their values is for operators, and expires."""
+    account, is_masked = given.account, bool(given.settings.masks)
     bucket = closed_bucket(given.settings.s3_bucket, given.bucket_arn, OLD_VERSION_DAYS)
-    yield Resource("bucket", s3.Bucket(account), bucket)
     failed = closed_bucket(given.failed_bucket, given.failed_bucket_arn, OLD_BATCH_DAYS)
     failed["Notification"] = {"EventBridgeConfiguration": {}}
-    failed["Policy"]["Statement"].append(operators_only(given.failed_bucket_arn, account))
+    failed["Policy"]["Statement"].append(operators_only([f"{given.failed_bucket_arn}/*"], account))
+    if is_masked:
+        raw = [f"{given.settings.s3_prefix}{folder}/" for folder in ("quarantine/restricted", "control")]
+        objects = [f"{given.bucket_arn}/{folder}*" for folder in raw]
+        bucket["Policy"]["Statement"].append(operators_only(objects, account))
+        bucket["Lifecycle"] += [raw_lifecycle(name, at) for name, at in zip(RAW_RULES, raw, strict=True)]
+        failed["Lifecycle"].append(lifecycle("given-up", Expiration={"Days": RAW_DAYS}))
+    yield Resource("bucket", s3.Bucket(account), bucket)
     yield Resource("failed bucket", s3.Bucket(account), failed)
 
 
@@ -85,18 +94,30 @@ def closed_bucket(name: str, arn: str, old_version_days: int) -> dict[str, Any]:
     }
 
 
-def lifecycle(name: str, **action: Any) -> dict[str, Any]:
-    return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": ""}, **action}
+def lifecycle(name: str, prefix: str = "", **action: Any) -> dict[str, Any]:
+    return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": prefix}, **action}
 
 
-def operators_only(bucket_arn: str, account: Account) -> dict[str, Any]:
-    """Whole batches of raw rows are for those who repair: roles and users with the tag of the pipeline."""
+RAW_RULES = ("restricted-quarantine", "control")
+
+
+def raw_lifecycle(name: str, prefix: str) -> dict[str, Any]:
+    """Of two rules that expire the same version, S3 goes by the shorter one (documented).
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-conflicts.html
+    """
+    old = {"NoncurrentDays": OLD_RAW_DAYS}
+    return lifecycle(name, prefix, Expiration={"Days": RAW_DAYS}, NoncurrentVersionExpiration=old)
+
+
+def operators_only(objects: list[str], account: Account) -> dict[str, Any]:
+    """Raw rows are for those who repair: roles and users with the pipeline's tag, as the function's role."""
     return {
         "Sid": "OnlyForOperators",
         "Effect": "Deny",
         "Principal": "*",
         "Action": ["s3:GetObject", "s3:GetObjectVersion"],
-        "Resource": f"{bucket_arn}/*",
+        "Resource": objects,
         "Condition": {"StringNotEquals": {f"aws:PrincipalTag/{TAG}": account.pipeline}},
     }
 
@@ -279,6 +300,8 @@ def function(given: Declaration) -> Iterator[Resource]:
     account, name = given.account, given.name("lambda")
     group = {"logGroupName": f"/aws/lambda/{name}", "retentionInDays": LOG_DAYS}
     yield Resource("function log", logs.LogGroup(account), group)
+    if makes_mask_secret(given):
+        yield Resource(MASK_SECRET, secretsmanager.Secret(account), mask_secret(given))
     yield Resource("function role", iam.Role(account), function_role(given))
     spec = {
         "FunctionName": name,
@@ -289,12 +312,48 @@ def function(given: Declaration) -> Iterator[Resource]:
         "Role": Ref("function role", "arn"),
         "MemorySize": 512,
         "Timeout": 120,
-        "Environment": lambda_.environment(given.settings.function_environment),
+        "Environment": lambda_.environment(function_environment(given)),
     }
     yield Resource("function", lambda_.Function(account, given.code), spec)
     alias = {"Name": lambda_.ALIAS, "FunctionName": name, "Configuration": lambda_.configuration(spec)}
     yield Resource("alias", lambda_.Alias(account), alias)
     yield Resource("mapping", lambda_.EventSourceMapping(account), mapping(given))
+
+
+MASK_SECRET = "mask secret"
+
+
+def makes_mask_secret(given: Declaration) -> bool:
+    settings = given.settings
+    return given.everything or bool(settings.has_mask_key and settings.mask_secret)
+
+
+def mask_secret(given: Declaration) -> dict[str, Any]:
+    return {
+        "Name": given.name("mask"),  # see that of the login
+        "Description": f"The key of the hashes in masked columns of pipeline {given.account.pipeline}",
+        "SecretString": given.settings.mask_secret,
+        "IsCurrent": True,
+    }
+
+
+def mask_secret_arn(given: Declaration) -> Any:
+    """Of the secret that holds the key of the hashes; None: no mask takes one."""
+    if not given.settings.has_mask_key:
+        return None
+    return given.settings.mask_secret_arn or Ref(MASK_SECRET, "arn")
+
+
+def function_environment(given: Declaration) -> dict[str, Any]:
+    """The key itself is never in it. MASK_SECRET_VERSION, which the function does not read, changes with the
+    key: so a new version of the function takes over, and no environment goes on with the former key.
+    """
+    variables: dict[str, Any] = dict(given.settings.function_environment)
+    if arn := mask_secret_arn(given):
+        variables["MASK_SECRET_ARN"] = arn
+        if isinstance(arn, Ref):
+            variables["MASK_SECRET_VERSION"] = Ref(MASK_SECRET, "version")
+    return variables
 
 
 def mapping(given: Declaration) -> dict[str, Any]:
@@ -331,6 +390,8 @@ def function_role(given: Declaration) -> dict[str, Any]:
         allow("kinesis:ListStreams", "*"),  # AWS has no ARN for it, and asks for it when a mapping is made
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], f"{log_group}:*"),
     )
+    if arn := mask_secret_arn(given):
+        policy["Statement"].append(allow("secretsmanager:GetSecretValue", arn))
     # No condition: that Lambda names a source when it takes an execution role is not documented, and roles
     # can't be passed from another account.
     return role(given, "function", trust("lambda.amazonaws.com"), policy)

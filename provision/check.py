@@ -44,6 +44,7 @@ def database_findings(pipeline: Pipeline) -> Iterator[Finding]:
             heartbeat_schema=settings.heartbeat_schema,
             requires_tls=settings.pgsslmode != "disable",
             capture_ddls=settings.capture_ddls,
+            masks=settings.masks,
         )
     except AwsError as error:
         yield Finding("database", Level.WARNING, settings.pgdatabase, str(error))

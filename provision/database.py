@@ -235,6 +235,17 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A foreign key."""
+
+    schema: str
+    table: str
+    columns: tuple[str, ...]
+    target: tuple[str, str]  # schema and table
+    target_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DatabaseFacts:
     """What was read. unseen: which part could not be, and why."""
 
@@ -257,6 +268,7 @@ class DatabaseFacts:
     wal_bytes_per_second: float | None = None
     relations: tuple[Relation, ...] = ()  # all of the database but those of the system
     tables: tuple[Table, ...] = ()  # that the patterns match
+    references: tuple[Reference, ...] = ()  # of and to any table
     publications: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()  # what DMS leaves: awsdms_ddl_audit, awsdms_intercept_ddl
     schemas: Mapping[str, bool] = field(default_factory=dict)  # name: whether the DMS user may create in it
@@ -361,10 +373,12 @@ def read_facts(
         relations = read_relations(reader)
         chosen = [one for one in relations if one.is_table and one.is_selected(patterns)]
         tables = tuple(read_tables(reader, chosen, facts.role.name))
+        references = tuple(read_references(reader))
         reader.limit(PROBE_SECONDS)
         deadline = time.monotonic() + ALL_PROBES_SECONDS
         probed_tables = tuple(probed(reader, table, lob_max_size_kb, deadline) for table in tables)
-        return replace(facts, relations=tuple(relations), tables=probed_tables, unseen=reader.unseen)
+        facts = replace(facts, relations=tuple(relations), tables=probed_tables, references=references)
+        return replace(facts, unseen=reader.unseen)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -439,6 +453,11 @@ def read_role(reader: Reader, name: str) -> Role:
 
 def read_relations(reader: Reader) -> list[Relation]:
     return [Relation(*row) for row in reader.rows(RELATIONS)]
+
+
+def read_references(reader: Reader) -> Iterator[Reference]:
+    for schema, table, columns, *target, target_columns in reader.rows(REFERENCES, part="foreign-keys"):
+        yield Reference(schema, table, tuple(columns), (target[0], target[1]), tuple(target_columns))
 
 
 def read_tables(reader: Reader, chosen: Iterable[Relation], role: str) -> Iterator[Table]:
@@ -819,6 +838,19 @@ LEFT JOIN pg_index k ON k.indrelid = c.oid AND k.indisprimary
 LEFT JOIN pg_class x ON x.oid = k.indexrelid
 WHERE c.oid = ANY (%(oids)s::bigint[]::oid[])
 ORDER BY n.nspname, c.relname
+"""
+REFERENCES = """
+SELECT n.nspname, c.relname,
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS i (attnum, place)
+             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = i.attnum ORDER BY i.place),
+       tn.nspname, t.relname,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS i (attnum, place)
+             JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = i.attnum ORDER BY i.place)
+FROM pg_constraint k
+JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+WHERE k.contype = 'f'
+ORDER BY n.nspname, c.relname, k.conname
 """
 COLUMNS = """
 WITH RECURSIVE below (attrelid, attnum, type_oid, modifier) AS (

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from provision import engine
 from provision.aws import AwsError
+from provision.chain import MASK_SECRET
 from provision.database import DatabaseError, Slot, drop_slot, drop_slot_sql, is_dms_slot, slots_of
 from provision.declaration import TASK_RUN
 from provision.engine import Observed, Report, Resource
@@ -103,6 +104,8 @@ def destroy_notes(pipeline: Pipeline, demolition: Demolition, is_drained: bool) 
     yield "buckets are kept with all that is in them; empty and delete them by hand"
     if "secret" in deleted:
         yield "AWS keeps the secret for 7 days before it is gone; apply takes it back"
+    if MASK_SECRET in deleted:
+        yield "the key of masked columns goes like that too: without MASK_SECRET no value gets its hash again"
 
 
 def end(

@@ -29,6 +29,7 @@ from provision.kinds import dms, ec2, rds, s3
 from provision.kinds.documents import tags_in
 from provision.kinds.iam import ABSENT as NO_ROLE
 from provision.kinds.iam import Role, trusted_services
+from provision.kinds.secretsmanager import ABSENT as NO_SECRET
 from provision.preflight import OLDEST_ENGINE
 from provision.settings import Settings
 from provision.surroundings import rds_version, source_instance
@@ -144,10 +145,14 @@ def security_groups(account: Account, settings: Settings, group: str, rule: str)
 
 
 def database(account: Account, settings: Settings) -> Iterator[Statement]:
-    secret = account.arn("secretsmanager", f"secret:{account.name('login')}-??????")
+    # That of the masks too, whatever the settings say: destroy looks for what earlier ones made.
+    names = [f"secret:{account.name(part)}-??????" for part in ("login", "mask")]
+    secrets = [account.arn("secretsmanager", name) for name in names]
     of_secret = "CreateSecret DeleteSecret DescribeSecret GetSecretValue PutSecretValue RestoreSecret"
     of_secret += " TagResource UpdateSecret"
-    yield allow("Secret", actions("secretsmanager", of_secret), secret)
+    yield allow("Secret", actions("secretsmanager", of_secret), secrets)
+    if settings.mask_secret_arn:
+        yield allow("SecretOfMasks", ["secretsmanager:DescribeSecret"], settings.mask_secret_arn)
     reads = "DBEngineVersions DBInstances DBParameterGroups DBParameters DBSubnetGroups"
     yield allow("SeeDatabases", [f"rds:Describe{one}" for one in reads.split()])
     parts = (f"db:{account.name('database')}", f"pg:{account.name('postgres')}*")
@@ -313,7 +318,8 @@ def check_deployer(account: Account, settings: Settings) -> list[Finding]:
     who = Finding("credentials", Level.OK, caller, f"account {account.account_id} in {account.region}")
     looks = [
         Look("permissions", caller, lambda: check_permissions(account, settings, caller)),
-        *(bucket_look(account, name) for name in buckets(account, settings)),
+        *(bucket_look(account, settings, name) for name in buckets(account, settings)),
+        *mask_looks(account, settings),
         *(role_look(account, name) for name in ACCOUNT_ROLES),
         Look("subnets", "SUBNET_IDS", lambda: check_network(account, settings), Level.BLOCKER),
         Look("dms-quotas", "DMS", lambda: check_quotas(account)),
@@ -452,11 +458,11 @@ def as_example(pattern: str) -> str:
 # --------------------------------------------------------------------------------------------------------
 
 
-def bucket_look(account: Account, name: str) -> Look:
-    return Look("bucket", f"bucket {name}", lambda: check_bucket(account, name), Level.BLOCKER)
+def bucket_look(account: Account, settings: Settings, name: str) -> Look:
+    return Look("bucket", f"bucket {name}", lambda: check_bucket(account, settings, name), Level.BLOCKER)
 
 
-def check_bucket(account: Account, name: str) -> Iterator[Finding]:
+def check_bucket(account: Account, settings: Settings, name: str) -> Iterator[Finding]:
     """Raises AwsError for one of another account or region."""
     live, subject = s3.Bucket(account).find({"Bucket": name}), f"bucket {name}"
     if live is None:
@@ -466,8 +472,36 @@ def check_bucket(account: Account, name: str) -> Iterator[Finding]:
     else:
         found = f"there, without the tag {TAG}={account.pipeline}"
         meaning = "it is used as it is: versions, encryption and access are its owner's affair, never changed"
+        if settings.masks:
+            meaning += "; its policy has to close quarantine/restricted/ and control/ to readers"
         fix = f"another name; or give it the tag {TAG}={account.pipeline}, and apply sets it up as its own"
         yield Finding("bucket", Level.WARNING, subject, found, meaning, fix)
+
+
+def mask_looks(account: Account, settings: Settings) -> Iterator[Look]:
+    if settings.has_mask_key and settings.mask_secret_arn:
+        name = f"secret {settings.mask_secret_arn}"
+        yield Look("mask-secret", name, lambda: check_mask_secret(account, settings), Level.BLOCKER)
+
+
+def check_mask_secret(account: Account, settings: Settings) -> Iterator[Finding]:
+    """Of MASK_SECRET_ARN; what it holds is not read."""
+    arn = settings.mask_secret_arn
+    subject = f"secret {arn}"
+    found = account.find("secretsmanager", "describe_secret", subject, NO_SECRET, SecretId=arn)
+    fails = "no batch lands: the function reads the key before it writes anything"
+    if found is None or "DeletedDate" in found:
+        state = "not there" if found is None else "scheduled for deletion"
+        fix = "correct MASK_SECRET_ARN; or set MASK_SECRET in its place, and apply makes the secret"
+        yield Finding("mask-secret", Level.BLOCKER, subject, state, fails, fix)
+        return
+    key, ours = found.get("KmsKeyId", ""), role_arn(account, account.name("function"))
+    if key and not key.endswith("alias/aws/secretsmanager"):
+        meaning = f"{fails}, which also takes kms:Decrypt on that key; apply does not give it"
+        fix = f"let {ours} do kms:Decrypt in the key's policy, with kms:ViaService of Secrets Manager"
+        yield Finding("mask-secret", Level.WARNING, subject, f"encrypted with {key}", meaning, fix)
+        return
+    yield Finding("mask-secret", Level.OK, subject, "there")
 
 
 def role_look(account: Account, name: str) -> Look:

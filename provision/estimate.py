@@ -149,6 +149,7 @@ class Chain:
     availability_zones: int = 2
     retention_hours: int = 168
     alarms: int = 13
+    secrets: int = 1
     region: str = "us-east-1"
 
 
@@ -344,7 +345,7 @@ def monthly_lines(workload: Workload, chain: Chain, traffic: Traffic) -> list[Li
         priced("alarms", chain.alarms, chain),
         priced("custom metrics", 1, chain),
         priced("dashboards", 1, chain),
-        priced("secrets", 1, chain),
+        priced("secrets", chain.secrets, chain),
     ]
 
 

@@ -6,9 +6,10 @@ Finding(check="primary-key", level="blocker", subject="public.log", found="no pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from provision.masks import Masks
 from provision.replication_task import TablePattern
 
 
@@ -47,6 +48,7 @@ class Wanted:
     has_large_integers: bool = True  # UseLargeIntegerValue
     requires_tls: bool = True  # SslMode of the endpoint
     capture_ddls: bool = False  # CaptureDdls of the endpoint
+    masks: Masks = field(default_factory=dict)
 
 
 def size(number: float) -> str:

@@ -2,6 +2,7 @@
 
     {prefix}changes/{schema}/{table}/cdc_date=2026-03-01/cdc_hour=09/{shard_id}-{first_sequence_number}.jsonl.gz
     {prefix}control/cdc_date=2026-03-01/...    {prefix}quarantine/cdc_date=2026-03-01/...
+    {prefix}quarantine/restricted/cdc_date=2026-03-01/...    the quarantine, while columns are masked
 
 and what `lake.py failed redrive` has landed since, under such keys that end in .redrive.jsonl.gz.
 
@@ -22,7 +23,7 @@ from itertools import chain, islice, takewhile
 from typing import Any
 from urllib.parse import unquote
 
-from provision.aws import Account, Refusal, aws_error, iam_action
+from provision.aws import DENIED, TAG, Account, AwsError, Refusal, aws_error, iam_action
 from provision.engine import ProvisionError
 
 COUNTED_OBJECTS = 5000  # five pages of a listing: a count that gets there says "at least"
@@ -39,6 +40,9 @@ READ_PAUSE_SECONDS = 0.25  # a shard takes five reads a second, of all its reade
 # Source: https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 THROTTLED = {"ProvisionedThroughputExceededException", "LimitExceededException"}
 THROTTLED_ATTEMPTS = 20
+
+# Beside changes/: where in the bucket, and as which folder it counts.
+SET_ASIDE = (("control/", "control"), ("quarantine/", "quarantine"), ("quarantine/restricted/", "quarantine"))
 
 DAY_FOLDER = re.compile(r"/cdc_date=([0-9]{4}-[0-9]{2}-[0-9]{2})/\Z").search
 OBJECT_NAME = re.compile(r"([^/]+)-([0-9]{56})(\.redrive)?\.jsonl\.gz").fullmatch
@@ -312,8 +316,8 @@ def landed_keys(
     account: Account, bucket: str, prefix: str, first_day: date, last_day: date
 ) -> Iterator[LandedKey]:
     """Every object in changes/, control/ and quarantine/ of the days, both included."""
-    for folder in ("control", "quarantine"):
-        yield from keys_in(account, bucket, Place(f"{prefix}{folder}/", folder), first_day, last_day)
+    for path, folder in SET_ASIDE:
+        yield from keys_in(account, bucket, Place(f"{prefix}{path}", folder), first_day, last_day)
     for place in table_places(account, bucket, prefix):
         yield from keys_in(account, bucket, place, first_day, last_day)
 
@@ -393,7 +397,14 @@ def json_lines(account: Account, bucket: str, key: LandedKey) -> bytes:
     from botocore.exceptions import BotoCoreError
 
     subject = f"s3://{bucket}/{key.key}"
-    answer = account.call("s3", "get_object", subject, Bucket=bucket, Key=key.key)
+    try:
+        answer = account.call("s3", "get_object", subject, Bucket=bucket, Key=key.key)
+    except Refusal as error:
+        if error.code not in DENIED or key.folder == "changes":
+            raise
+        tag = f"{TAG}={account.pipeline}"
+        advice = f"while columns are masked, the bucket's policy asks for the tag {tag} on that role or user"
+        raise AwsError(f"{error}; {advice}") from error
     try:
         return gzip.decompress(answer["Body"].read())
     except BotoCoreError as error:

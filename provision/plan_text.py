@@ -71,7 +71,7 @@ def as_text(made: Plan, *, is_estimated: bool) -> str:
         name = name_of(step.resource, made.observed)
         lines.append(f"  {MARKS[step.action]:3} {step.resource.name:{width}}  {name}{remark(step)}".rstrip())
         if step.action is not Action.CREATE:
-            lines += [f"          {change_text(change)}" for change in step.changes]
+            lines += [f"          {change_text(change, step.resource)}" for change in step.changes]
     if shown_steps:
         lines.append("")
     lines += [counts_text(made), ""]
@@ -106,14 +106,15 @@ def is_foreign(step: Step) -> bool:
     return isinstance(step.resource.spec["GroupId"], str)
 
 
-def change_text(change: Change) -> str:
+def change_text(change: Change, resource: Resource) -> str:
     """StreamMode: "PROVISIONED" -> "ON_DEMAND"; a rule of table mappings in words."""
     rule = change.new if isinstance(change.new, Mapping) else change.old
     if change.path.startswith("TableMappings.rules.") and isinstance(rule, Mapping) and "rule-type" in rule:
         verb = "add" if change.old is None else "change"
         return f"{verb} {rule_text(rule)}"
     if change.path == "IsCurrent":  # of a secret, whose value nobody is shown
-        return "its value: user, password, host or port"
+        is_login = isinstance(resource.spec["SecretString"], Mapping)
+        return f"its value{': user, password, host or port' if is_login else ''}"
     if change.path == "TableMappings.other-rules":
         return "; ".join(f"remove {rule_text(rule)}" for rule in change.old)
     return f"{change.path}: {shown(change.old)} -> {shown(change.new)}"
@@ -201,7 +202,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping) and "other-rules" in value:  # see dms.by_rule_id
         value = {"rules": list(value["rules"].values())}
     if isinstance(value, Mapping):
-        return {key: HIDDEN if key in SECRETS else plain(inner) for key, inner in value.items()}
+        return {key: HIDDEN if is_hidden(key, inner) else plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def is_hidden(key: str, value: Any) -> bool:
+    """Of a secret that is a document only the password is."""
+    return key in SECRETS or (key == "SecretString" and not isinstance(value, Mapping))

@@ -24,6 +24,8 @@ from provision.database import DatabaseFacts, Role, Slot, drop_slot_sql, identif
 from provision.estimate import counted, duration
 from provision.finding import Finding, Level, Wanted, size
 from provision.kinds.dms import version_key
+from provision.masks import Masks
+from provision.preflight_masks import check_masks
 from provision.preflight_tables import check_selection, check_similar_names, check_tables, check_views
 from provision.replication_task import TablePattern
 
@@ -51,6 +53,7 @@ def check_database(
     has_large_integers: bool = True,
     requires_tls: bool = True,
     capture_ddls: bool = False,
+    masks: Masks | None = None,
 ) -> list[Finding]:
     """Findings on the database, blockers first.
 
@@ -68,6 +71,7 @@ def check_database(
         has_large_integers=has_large_integers,
         requires_tls=requires_tls,
         capture_ddls=capture_ddls,
+        masks=masks or {},
     )
     facts = read_facts(
         connect_parameters,
@@ -568,6 +572,7 @@ CHECKS: tuple[Callable[[DatabaseFacts, Wanted], Iterator[Finding]], ...] = (
     check_selection,
     check_views,
     check_similar_names,
+    check_masks,
     check_tables,
     check_unseen,
 )

@@ -1,7 +1,8 @@
 """The settings of the chain: read from a mapping, or from the environment and .env, all faults at once.
 
-The first five are the Lambda's own; they reach it through its environment. lambda_function.py imports nothing
-of ours and reads them by itself: a test keeps both to the same keys, defaults and rules.
+The first eight are the Lambda's own; they reach it through its environment, but for MASK_SECRET, which goes
+to Secrets Manager. lambda_function.py imports nothing of ours and reads them by itself: a test keeps both to
+the same keys, defaults and rules.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from provision.engine import ProvisionError
+from provision.masks import MOST_BYTES, SHORTEST_SECRET, Masks, needs_secret, read_masks
 from provision.replication_task import LOB_KB, TablePattern, TaskDocumentError, table_patterns
 
-LAMBDA_KEYS = ("S3_BUCKET", "S3_PREFIX", "ON_POISON", "BEFORE_IMAGE_FIELD", "LOG_LEVEL")
+LAMBDA_KEYS = (
+    *("S3_BUCKET", "S3_PREFIX", "ON_POISON", "BEFORE_IMAGE_FIELD"),
+    *("MASKED_COLUMNS", "MASK_SECRET", "MASK_SECRET_ARN", "LOG_LEVEL"),
+)
+OF_MASKS = {"MASKED_COLUMNS", "MASK_SECRET", "MASK_SECRET_ARN"}
 NAME_LENGTH = 30  # "-failed-123456789012" still fits a bucket's name, other suffixes those of roles
 WINDOW_SECONDS = 300  # most that an event source mapping waits for
 SHARDS = 500  # a first quota of AWS's that an account has raised before it needs more
@@ -42,6 +48,9 @@ class Settings:
     s3_prefix: str = ""
     on_poison: str = "quarantine"
     before_image_field: str = "before-image"
+    masked_columns: str = ""
+    mask_secret: str = field(default="", repr=False)
+    mask_secret_arn: str = ""
     log_level: str = "INFO"
     pipeline_name: str
     pghost: str = ""
@@ -81,7 +90,18 @@ class Settings:
 
     @property
     def function_environment(self) -> dict[str, str]:
-        return {key: str(getattr(self, key.lower())) for key in LAMBDA_KEYS}
+        """What the settings alone tell the function; the ARN of the masks' key is the chain's to add."""
+        keys = [key for key in LAMBDA_KEYS if key not in OF_MASKS or (key == "MASKED_COLUMNS" and self.masks)]
+        return {key: str(getattr(self, key.lower())) for key in keys}
+
+    @property
+    def masks(self) -> Masks:
+        return read_masks(self.masked_columns)
+
+    @property
+    def has_mask_key(self) -> bool:
+        """Whether a mask takes a key: then MASK_SECRET or MASK_SECRET_ARN is set."""
+        return needs_secret(self.masks)
 
     @classmethod
     def keys(cls) -> list[str]:
@@ -166,11 +186,25 @@ def patterns(text: str) -> str:
     return text
 
 
+def masks(text: str) -> str:
+    try:
+        read_masks(text)
+    except ValueError as fault:
+        raise ValueError(f"is wrong: {fault}") from fault
+    if len(text.encode()) > MOST_BYTES:
+        raise ValueError(
+            f"is longer than {MOST_BYTES:,} bytes, and Lambda takes 4 KB of variables in all: name fewer"
+            " columns, and take tables that nobody reads out of TABLES"
+        )
+    return text
+
+
 MAY_BE_EMPTY = {"HEARTBEAT_SCHEMA"}
 READERS: Mapping[str, Any] = {
     "PGPORT": number(1, 65535, ""),
     "CREATE_RDS": truth,
     "CAPTURE_DDLS": truth,
+    "MASKED_COLUMNS": masks,
     "TABLES": patterns,
     "SUBNET_IDS": subnets,
     "STREAM_SHARDS": shards,
@@ -192,6 +226,11 @@ SHAPES = {
     ),
     "ON_POISON": (r"quarantine|stop", "is unknown: write quarantine or stop"),
     "BEFORE_IMAGE_FIELD": (r"(?!(data|metadata|control)\Z).+", "is taken: write the task's FieldName"),
+    "MASK_SECRET_ARN": (
+        r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+-[A-Za-z0-9]{6}",
+        "is no ARN of a secret: copy it whole, "
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:mask-AbCdEf",
+    ),
     "LOG_LEVEL": (r"INFO|WARNING|ERROR", "is unknown: write INFO, WARNING or ERROR"),
     "PIPELINE_NAME": (
         rf"(?!(sg|sthree|amzn)\b)(?!.*--)(?=.{{1,{NAME_LENGTH}}}\Z)[a-z]([a-z0-9-]*[a-z0-9])?",
@@ -214,8 +253,20 @@ def value_faults(read: Mapping[str, Any]) -> Iterator[str]:
         value = read.get(key.lower())
         if value and not re.fullmatch(shape, value):
             yield f"{key}={value!r} {advice}"
+    yield from mask_secret_faults(read)
     if read.get("create_rds"):
         yield from rds_faults(read)
+
+
+def mask_secret_faults(read: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the key of the hashes; the key itself is never shown."""
+    secret, arn = read.get("mask_secret", ""), read.get("mask_secret_arn", "")
+    if secret and len(secret) < SHORTEST_SECRET:
+        yield f"MASK_SECRET is shorter than {SHORTEST_SECRET} characters: it could be guessed"
+    if secret and arn:
+        yield "MASK_SECRET and MASK_SECRET_ARN are both set: set one"
+    if needs_secret(read_masks(read.get("masked_columns", ""))) and not secret and not arn:
+        yield "MASKED_COLUMNS has sha256, which takes a key: set MASK_SECRET or MASK_SECRET_ARN"
 
 
 def rds_faults(read: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
     quarantine/cdc_date=2026-03-01/shardId-000000000000-{first sequence}.jsonl.gz
     redriven/quarantine/cdc_date=2026-03-01/{name of the object}/{its ETag}.3-of-3.jsonl.gz
+    quarantine/restricted/cdc_date=..., redriven/quarantine/restricted/...: the same, while columns are masked
 
 `lake_tools.redrive` makes the marks; its docstring is the contract. An object without a mark for all of its
 records, in the version that is there now, waits.
@@ -11,20 +12,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from provision.aws import Account
 from provision.landed import ONE_DAY, ObjectCount, counted, listing
 
+QUARANTINES = ("quarantine/", "quarantine/restricted/")
 WHOLE = re.compile(r"redriven/(quarantine/.+)/([^/]+)\.([0-9]+)-of-\3\.jsonl\.gz").fullmatch
 
 
 def quarantined(account: Account, bucket: str, prefix: str, now: datetime, days: int = 7) -> ObjectCount:
     """Objects that wait, of the last days dates, today's included; the newest date is counted first."""
     dates = [now.date() + ONE_DAY - ONE_DAY * n for n in range(days + 1)]  # tomorrow: a clock that is ahead
-    folders = [f"quarantine/cdc_date={day}/" for day in dates]
-    return counted(one for folder in folders for one in waiting(account, bucket, prefix, folder))
+    paths = [f"{prefix}{path}" for path in QUARANTINES]
+    found = {folder for path in paths for folder in dated(account, bucket, path, dates[-1])}
+    folders = [f"{path}cdc_date={day}/" for day in dates for path in QUARANTINES]
+    chosen = [folder for folder in folders if f"{prefix}{folder}" in found]
+    return counted(one for folder in chosen for one in waiting(account, bucket, prefix, folder))
+
+
+def dated(account: Account, bucket: str, path: str, first_day: date) -> Iterator[str]:
+    """The folders of dates in the path, from the first day on."""
+    start = f"{path}cdc_date={first_day}"
+    for found in listing(account, bucket, "CommonPrefixes", Prefix=path, Delimiter="/", StartAfter=start):
+        yield found["Prefix"]
 
 
 def waiting(account: Account, bucket: str, prefix: str, folder: str) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from provision import engine, estimate
 from provision.alarms import metrics
 from provision.aws import AwsError
-from provision.chain import has_tables, mappings
+from provision.chain import MASK_SECRET, has_tables, makes_mask_secret, mappings
 from provision.check import database_findings
 from provision.database import table_sizes
 from provision.declaration import TASK_RUN, Declaration
@@ -74,6 +74,7 @@ def notes(
         )
     yield from source_notes(around)
     yield from secret_notes(observed)
+    yield from mask_notes(steps)
     yield from endpoint_notes(observed)
     if topic is not None and not topic.attributes["is_confirmed"]:
         yield f"{settings.alarm_email} has to confirm the mail of AWS, or no alarm reaches it"
@@ -129,6 +130,29 @@ def secret_notes(observed: Observed) -> Iterator[str]:
         )
 
 
+def mask_notes(steps: Sequence[engine.Step]) -> Iterator[str]:
+    """What a change of the masks does not reach: what has landed."""
+    names = ("function", MASK_SECRET)
+    updates = [step for step in steps if step.action is Action.UPDATE and step.resource.name in names]
+    olds = {change.path: change.old for step in updates for change in step.changes}
+    if "MASKED_COLUMNS" in (olds.get("Environment.others") or ()):  # the function has it, nobody asks for it
+        yield (
+            "MASKED_COLUMNS is not set any more: rows land as DMS sends them, and whoever may read the bucket"
+            " may read quarantine/restricted/ and control/ too, which no longer expire"
+        )
+    if "Environment.Variables.MASKED_COLUMNS" in olds:
+        yield (
+            "MASKED_COLUMNS holds for what lands from this apply on; rows that have landed keep the values"
+            " that they have (README: Erasing a person)"
+        )
+    if "IsCurrent" in olds or olds.get("Environment.Variables.MASK_SECRET_ARN"):
+        yield (
+            "with another key the same value gets another hash: masked columns of rows that land from now on"
+            " do not join with those of rows that have landed; python setup_dms.py reload --all brings all"
+            " rows again"
+        )
+
+
 def endpoint_notes(observed: Observed) -> Iterator[str]:
     made = [
         name.removeprefix("endpoint ") for name, live in observed.items() if is_endpoint(name) and not live
@@ -178,7 +202,7 @@ def cost(pipeline: Pipeline, around: Surroundings, changes_per_second: float) ->
     if around.catalog:
         sizes = table_sizes(connect_parameters(pipeline.account, settings), settings.table_patterns)
         rows = sum(one.estimated_rows or 0 for one in sizes)
-    ways = around.ways
+    ways, given = around.ways, Declaration(settings, around, pipeline.account, pipeline.code)
     services = ways.endpoints_to_declare(settings.vpc_endpoints) if ways else []
     workload = estimate.Workload(changes_per_second, max(1, len(tables)), rows_to_load=rows)
     chain = estimate.Chain(
@@ -188,7 +212,8 @@ def cost(pipeline: Pipeline, around: Surroundings, changes_per_second: float) ->
         rds_class=settings.rds_instance_class if settings.create_rds else None,
         vpc_endpoints=sum(service != "s3" for service in services),
         availability_zones=len(ways.endpoint_subnet_ids) if ways else 2,
-        alarms=len(metrics(Declaration(settings, around, pipeline.account, pipeline.code))),
+        alarms=len(metrics(given)),
+        secrets=1 + makes_mask_secret(given),
         region=pipeline.account.region,
     )
     return estimate.estimate(workload, chain)

@@ -87,6 +87,8 @@ def use_everything(world: World) -> list[Call]:
         tables="public.loan,public.late",
         alarm_email="night@example.org",
         log_level="ERROR",
+        masked_columns="public.loan.note=sha256",
+        mask_secret="correct-horse-battery-staple",
     )
     world.aws.tables.append(("public", "late"))
     apply(changed)

@@ -35,7 +35,18 @@ from moto import mock_aws
 
 from local_run.aws import EmulatedAws
 from provision.aws import Account, AwsError, Refusal, iam_action
-from provision.engine import Action, Live, Ref, RefusedError, Resource, destroy, execute, observe, plan
+from provision.engine import (
+    UNKNOWN,
+    Action,
+    Live,
+    Ref,
+    RefusedError,
+    Resource,
+    destroy,
+    execute,
+    observe,
+    plan,
+)
 from provision.kinds.cloudwatch import Alarm, Dashboard
 from provision.kinds.documents import canonical_policy, policy_as_declared
 from provision.kinds.events import Rule
@@ -1016,6 +1027,25 @@ def test_a_changed_password_is_written_and_is_in_no_plan(account: Account, made:
         ("IsCurrent", False, True)
     ]
     assert stored(account)["password"] == "changed"
+
+
+@pytest.mark.parametrize("text", ["a key of hashes", '{"a": "document"}', "42"])
+def test_a_secret_may_be_a_text_whose_version_tells_a_new_value(account: Account, text: str) -> None:
+    chain = chain_of(account, "secret", SecretString=text)
+
+    first = apply(chain)[1]["secret"]
+
+    secrets = account.client("secretsmanager")
+    assert secrets.get_secret_value(SecretId="lending-login")["SecretString"] == text
+    assert actions(chain) == [Action.KEEP]
+    changed = chain_of(account, "secret", SecretString="another key")
+    found, former = observe(changed)["secret"], observe(chain)["secret"]
+    assert found and former and first
+    assert (found.attributes["version"], found.attributes["others"]) == (UNKNOWN, {})
+    assert former.attributes["version"] == first.attributes["version"]
+    second = apply(changed)[1]["secret"]
+    assert secrets.get_secret_value(SecretId="lending-login")["SecretString"] == "another key"
+    assert second and second.attributes["version"] not in (UNKNOWN, first.attributes["version"])
 
 
 def test_a_secret_that_may_not_be_read_is_left_as_it_is(account: Account, wire: Wire, made: Any) -> None:

@@ -306,12 +306,13 @@ print(sum(int(path.read_bytes()) for path in paths))
 DIE = """
 from itertools import count
 numbers = count(1)
-def write_half(path, body, write=Path.write_bytes):
-    is_last = next(numbers) == 20
-    write(path, body[:1] if is_last else body)
-    if is_last:
-        os._exit(9)
-Path.write_bytes = write_half
+def copy_half(lake, key, file, copy=Lake.copy):
+    if next(numbers) < 20:
+        return copy(lake, key, file)
+    file.write(b"1")
+    file.flush()
+    os._exit(9)
+Lake.copy = copy_half
 """
 
 

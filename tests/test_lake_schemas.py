@@ -365,6 +365,7 @@ def test_schema_as_json_is_what_is_published(
         "nullable": False,
         "is_lob": False,
         "length": None,
+        "mask": None,
     }
 
 
@@ -477,6 +478,23 @@ def chain_of(one: Lake) -> Any:
 def test_apply_publishes_the_schemas(database: Database, opened: Lake) -> None:
     database.sql(LENDING)
     assert setup_dms.publish_schemas(chain_of(opened)) == "3 in s3://landing/schemas/"
+    assert read_schema(opened, "public", "client").columns == CLIENT_COLUMNS
+
+
+def test_apply_publishes_masks_and_takes_them_away(database: Database, opened: Lake) -> None:
+    database.sql(LENDING)
+    chain = chain_of(opened)
+    plain = chain.settings
+    chain.settings = replace(
+        plain,
+        masked_columns="public.client.name=sha256,public.client.note=drop",
+        mask_secret="correct horse b",
+    )
+    setup_dms.publish_schemas(chain)
+    assert read_schema(opened, "public", "client").masks == {"name": "sha256", "note": "drop"}
+
+    chain.settings = plain
+    setup_dms.publish_schemas(chain)
     assert read_schema(opened, "public", "client").columns == CLIENT_COLUMNS
 
 

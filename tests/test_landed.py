@@ -250,6 +250,25 @@ def test_keys_are_read_as_the_function_writes_them(chain: Chain, prefix: str) ->
     ]
 
 
+def restricted(chain: Chain, key: str) -> str:
+    """Moves a quarantined object to where the function writes it while columns are masked."""
+    target = key.replace("quarantine/", "quarantine/restricted/")
+    chain.s3.copy_object(Bucket=BUCKET, Key=target, CopySource={"Bucket": BUCKET, "Key": key})
+    chain.s3.delete_object(Bucket=BUCKET, Key=key)
+    return target
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_keys_of_the_restricted_quarantine_are_read_too(chain: Chain, prefix: str) -> None:
+    (key,) = chain.land(event(b"no envelope", first=FIRST_SEQUENCE), prefix)
+    key = restricted(chain, key)
+
+    (found,) = landed_keys(chain.account, BUCKET, prefix, date(2026, 3, 1), date(2026, 3, 1))
+
+    assert (found.key, found.folder) == (key, "quarantine")
+    assert found.first_sequence_number == str(FIRST_SEQUENCE)
+
+
 def test_keys_of_other_days_and_of_other_writers_are_passed_over(chain: Chain) -> None:
     chain.land(event(at("23:59:59", "2026-02-27"), at("00:00:00", "2026-03-02")))
     inside = chain.land(event(at("00:00:00", "2026-02-28"), at("23:59:59"), first=FIRST_SEQUENCE + 9))
@@ -373,6 +392,21 @@ def test_a_refused_call_names_the_action_and_its_object(chain: Chain) -> None:
             read()
 
 
+def test_what_only_operators_may_read_is_refused_with_the_tag_to_give(chain: Chain) -> None:
+    chain.make_stream()
+    (key,) = chain.land(event(b"no envelope"))
+    key = restricted(chain, key)
+    chain.wire.refusals["GetObject"] = ["AccessDenied"]
+
+    with pytest.raises(AwsError) as raised:
+        chain.starting_point()
+
+    assert str(raised.value).startswith(f"s3:GetObject on s3://{BUCKET}/{key} is not allowed")
+    assert str(raised.value).endswith(
+        "while columns are masked, the bucket's policy asks for the tag pipeline=lending on that role or user"
+    )
+
+
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_quarantined_counts_the_objects_of_the_last_dates(chain: Chain, prefix: str) -> None:
     def poison(day: int, first: int) -> str:
@@ -392,6 +426,19 @@ def test_quarantined_counts_the_objects_of_the_last_dates(chain: Chain, prefix: 
     assert found == ObjectCount(3, size, datetime(2026, 3, 10, 6, tzinfo=UTC))
     assert quarantined(chain.account, BUCKET, prefix, tenth, days=1).objects == 1
     assert quarantined(chain.account, BUCKET, prefix, tenth, days=8).objects == 4
+
+
+def test_quarantined_counts_the_restricted_ones_but_what_was_redriven(chain: Chain) -> None:
+    (open_key,) = chain.land(event(b"no envelope", first=FIRST_SEQUENCE))
+    (first,) = chain.land(event(b"no envelope", first=FIRST_SEQUENCE + 1))
+    (second,) = chain.land(event(b"no envelope", first=FIRST_SEQUENCE + 2))
+    keys = [open_key, restricted(chain, first), restricted(chain, second)]
+    assert quarantined(chain.account, BUCKET, "", NOON).objects == 3
+
+    etag = chain.s3.head_object(Bucket=BUCKET, Key=keys[1])["ETag"].strip('"')
+    stored(BUCKET, f"redriven/{keys[1]}/{etag}.1-of-1.jsonl.gz")
+
+    assert quarantined(chain.account, BUCKET, "", NOON).objects == 2
 
 
 def test_quarantined_says_at_least_and_still_knows_the_newest(chain: Chain) -> None:
@@ -650,6 +697,15 @@ def test_undelivered_finds_a_last_record_in_control_and_in_quarantine(chain: Cha
     chain.put(just_now(), payload)
     assert len(chain.undelivered()) == 1
     chain.poll(SHARD_0)
+    assert chain.undelivered() == []
+
+
+def test_undelivered_finds_a_last_record_in_the_restricted_quarantine(chain: Chain) -> None:
+    chain.make_stream()
+    chain.put(b"no envelope")
+    chain.poll(SHARD_0)
+    for found in chain.s3.list_objects_v2(Bucket=BUCKET, Prefix="quarantine/")["Contents"]:
+        restricted(chain, found["Key"])
     assert chain.undelivered() == []
 
 

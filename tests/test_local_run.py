@@ -181,9 +181,42 @@ def test_settings_of_the_environment_win_over_those_of_the_env_file(tmp_path: Pa
     }
 
 
+MASKS = "public.client.email=sha256"
+MASK_SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:theirs-AbCdEf"
+
+
+def test_masks_of_the_option_go_before_those_of_the_settings() -> None:
+    found = chosen_settings(NO_DOTENV, {"MASKED_COLUMNS": "public.client.name=drop"}, None, MASKS)
+    assert found["MASKED_COLUMNS"] == MASKS
+
+
+def test_masks_get_a_key_of_their_own_where_none_is_set(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"MASK_SECRET_ARN={MASK_SECRET_ARN}")  # in another AWS
+    first, second = (chosen_settings(file, {}, None, MASKS) for _ in range(2))
+    assert re.fullmatch("[0-9a-f]{32}", first["MASK_SECRET"])
+    assert first["MASK_SECRET"] != second["MASK_SECRET"]
+    assert first["MASK_SECRET_ARN"] == ""
+
+
+def test_a_key_of_masks_that_is_set_is_taken_and_shown_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MASK_SECRET", "correct-horse-battery-staple")
+    plan = plan_of(read_options(["--masked-columns", MASKS]))
+    assert plan.settings["MASK_SECRET"] == "correct-horse-battery-staple"
+    assert "correct-horse" not in repr(plan)
+    variables = part_environment({}, plan.settings, DATABASE, AWS, {})
+    file = write_environment(tmp_path, variables)
+    assert "export MASK_SECRET=correct-horse-battery-staple\n" in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
+        ("MASKED_COLUMNS=public.client=sha256", "write schema.table.column"),
         ("STREAM_SHARDS=0", "STREAM_SHARDS='0' is unknown"),
         ("STREAM_SHARD=1", "did you mean STREAM_SHARDS"),
         ("S3_PREFIX=/raw", "S3_PREFIX='/raw' is no prefix"),

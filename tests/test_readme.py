@@ -121,6 +121,8 @@ CHANGING = {
     r"\d+ s\b": "1 s",
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?": "2026-03-01 09:00:00",
     r"zip \S{12}\.\.\.": "zip abc...",
+    r"(?m)^(public\.\w+ +)\d( +[\d,]+ +)\d+ +[\d,]+ +0$": r"\g<1>1\g<2>1 1 0",  # hours, objects, bytes
+    r"\d+ hours compacted": "3 hours compacted",
 }
 
 

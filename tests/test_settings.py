@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import lambda_function
+from provision import masks
 from provision.settings import LAMBDA_KEYS, Settings, SettingsError, read_settings
 
 NEEDED = {
@@ -18,6 +19,8 @@ NEEDED = {
     "PGUSER": "dms",
     "PGPASSWORD": "s3cret-of-dms",
 }
+KEY = "correct-horse-battery-staple"
+KEY_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:lending-mask-AbCdEf"
 NEW = {key: value for key, value in NEEDED.items() if key != "PGHOST"} | {
     "CREATE_RDS": "true",
     "SUBNET_IDS": "subnet-0a,subnet-0b",
@@ -57,8 +60,18 @@ def test_both_programs_know_the_same_keys_and_defaults() -> None:
 
     assert Settings.keys() == [*LAMBDA_KEYS, *lambda_function.CHAIN_SETTINGS]
     assert list(lambda_function.Settings.keys().values()) == list(LAMBDA_KEYS)
-    for name in ("s3_prefix", "on_poison", "before_image_field", "log_level"):
-        assert getattr(settings, name) == getattr(function, name)
+    for key in LAMBDA_KEYS[1:]:
+        assert getattr(settings, key.lower()) == getattr(function, key.lower())
+
+
+BAD_MASKS = [
+    *("public.client.name", "public.client.name=hide", "public.client.name=null=drop", "=null"),
+    *("client.name=null", "a.public.client.name=null", "public..name=null", 'public."".name=null'),
+    *("public.Client.name=null", "public.client.*=null", "public.%.name=null", "public.client.e-mail=null"),
+    *("public.client.name=null,", "public.client.name=null,public.client.name=drop"),
+    *('public.client."na"me"=null', 'public.client.na"m"e=null', f"public.client.{'x' * 64}=null"),
+    "public.client.name=sha256",
+]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +82,7 @@ def test_both_programs_know_the_same_keys_and_defaults() -> None:
         ("ON_POISON", ["quarantine", "stop", "STOP", "ignore"]),
         ("BEFORE_IMAGE_FIELD", ["before-image", "BI", "data", "metadata", "control"]),
         ("LOG_LEVEL", ["INFO", "WARNING", "ERROR", "DEBUG", "info"]),
+        ("MASKED_COLUMNS", ["public.client.name=drop", 's."T"."c.d"=null, s.t.u=drop', *BAD_MASKS]),
     ],
 )
 def test_both_programs_refuse_the_same_values(key: str, values: list[str]) -> None:
@@ -79,6 +93,45 @@ def test_both_programs_refuse_the_same_values(key: str, values: list[str]) -> No
             assert faults_of(NEEDED | {key: value}) == (str(error).removeprefix("settings: "),)
         else:
             assert Settings.from_mapping(NEEDED | {key: value}).function_environment[key] == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "  ", "public.client.email=sha256", ' public . client . email = null ,a."B"."c ""d"""=drop '),
+        *("öffentlich.küche.näme$1=null", '"a,b"."c=d"."e.f"=sha256,"a,b"."c=d".g=drop'),
+    ],
+)
+def test_both_programs_read_the_same_masks(text: str) -> None:
+    assert masks.read_masks(text) == lambda_function.read_masks(text)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"MASK_SECRET": "fifteen letters"},
+        {"MASK_SECRET": KEY, "MASK_SECRET_ARN": KEY_ARN},
+        {"MASK_SECRET_ARN": "lending-mask"},
+        {"MASK_SECRET_ARN": "arn:aws:s3:::lending"},
+        {"MASK_SECRET_ARN": KEY_ARN.removesuffix("-AbCdEf")},
+        {"MASKED_COLUMNS": "public.client.email=sha256"},
+    ],
+    ids=["short", "both", "name", "bucket", "part", "none"],
+)
+def test_both_programs_refuse_the_same_keys_of_masks(values: dict[str, str]) -> None:
+    with pytest.raises(lambda_function.SettingsError) as raised:
+        lambda_function.Settings.from_mapping(values)
+
+    assert faults_of(NEEDED | values) == tuple(str(raised.value).removeprefix("settings: ").split("; "))
+
+
+@pytest.mark.parametrize("key", [{"MASK_SECRET": KEY}, {"MASK_SECRET_ARN": KEY_ARN}], ids=["secret", "arn"])
+def test_both_programs_take_the_same_keys_of_masks(key: dict[str, str]) -> None:
+    values = key | {"MASKED_COLUMNS": "public.client.email=sha256"}
+    read, function = Settings.from_mapping(NEEDED | values), lambda_function.Settings.from_mapping(values)
+
+    assert (read.mask_secret, read.mask_secret_arn) == (function.mask_secret, function.mask_secret_arn)
+    assert KEY not in repr(read) + repr(function) + str(read.function_environment)
 
 
 @pytest.mark.parametrize(

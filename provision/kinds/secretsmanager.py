@@ -17,9 +17,10 @@ RECOVERY_DAYS = 7  # the least that AWS takes; a secret deleted by mistake can b
 
 @dataclass
 class Secret(Kind):
-    """A secret: Name, SecretString (document), IsCurrent (True), Description. Encrypted with AWS's own key.
+    """A secret: Name, SecretString (document or text), IsCurrent (True), Description; AWS's key encrypts it.
 
-    Attributes: name, arn, is_readable, others ({"host": (old, new)}: what differs besides the password).
+    Attributes: name, arn, version (its id; UNKNOWN before a new value is written), is_readable, others
+    ({"host": (old, new)}: what of a document differs besides the password).
     SecretString is never part of a diff, so it is in no plan and in no message; instead the chain declares
     IsCurrent: True, and a secret that holds something else is found with IsCurrent False. A caller who may
     not read the secret sees True: its value is then written once only. No hash of the value is stored
@@ -43,17 +44,19 @@ class Secret(Kind):
         is_ours = self.is_ours(found)
         if "DeletedDate" in found:
             return (
-                None if is_ours else Live({"Name": name}, attributes | {"is_readable": False}, is_ours=False)
+                None
+                if is_ours
+                else Live({"Name": name}, attributes | {"version": "", "is_readable": False}, is_ours=False)
             )
         stored = self.stored(name)
-        is_current = None if stored is None else stored == spec["SecretString"]
-        values = {
-            "Name": name,
-            "Description": found.get("Description"),
-            "IsCurrent": True if is_current is None else is_current,
+        is_current = stored is None or value_of(stored, spec["SecretString"]) == spec["SecretString"]
+        values = {"Name": name, "Description": found.get("Description"), "IsCurrent": is_current}
+        attributes |= {
+            "version": version_of(found) if is_current or not is_ours else UNKNOWN,
+            "is_readable": stored is not None,
+            "others": differing(value_of(stored or "", spec["SecretString"]), spec["SecretString"]),
         }
-        others = differing(stored or {}, spec["SecretString"])
-        return Live(values, attributes | {"is_readable": stored is not None, "others": others}, is_ours)
+        return Live(values, attributes, is_ours)
 
     def create(self, spec: Spec) -> Live:
         name = spec["Name"]
@@ -62,7 +65,7 @@ class Secret(Kind):
             self.call("restore_secret", name, SecretId=name)
             return self.update(Live({}, {}), spec, frozenset(spec))
         described = {"Description": spec["Description"]} if "Description" in spec else {}
-        text = json.dumps(spec["SecretString"])
+        text = text_of(spec["SecretString"])
         self.call(
             "create_secret", name, Name=name, SecretString=text, Tags=self.account.tag_list, **described
         )
@@ -73,7 +76,7 @@ class Secret(Kind):
         if "Description" in changed:
             self.call("update_secret", name, SecretId=name, Description=spec["Description"])
         if changed & {"IsCurrent", "SecretString"}:
-            self.call("put_secret_value", name, SecretId=name, SecretString=json.dumps(spec["SecretString"]))
+            self.call("put_secret_value", name, SecretId=name, SecretString=text_of(spec["SecretString"]))
         return there(self, self.account, spec)
 
     def delete(self, live: Live, spec: Spec) -> None:
@@ -92,8 +95,8 @@ class Secret(Kind):
     def described(self, name: str) -> Any:
         return self.account.find("secretsmanager", "describe_secret", f"secret {name}", ABSENT, SecretId=name)
 
-    def stored(self, name: str) -> Any:
-        """The document that the secret holds, {} for another text; None where the caller may not look."""
+    def stored(self, name: str) -> str | None:
+        """The text that the secret holds; None where the caller may not look."""
         try:
             found = self.account.find(
                 "secretsmanager", "get_secret_value", f"secret {name}", ABSENT, SecretId=name
@@ -102,7 +105,7 @@ class Secret(Kind):
             if error.code in DENIED:
                 return None
             raise
-        return as_document((found or {}).get("SecretString", ""))
+        return str((found or {}).get("SecretString", ""))
 
     def is_ours(self, found: Any) -> bool:
         return self.account.is_ours(tags_in(found.get("Tags", [])))
@@ -111,7 +114,20 @@ class Secret(Kind):
         return self.account.call("secretsmanager", operation, f"secret {name}", **parameters)
 
 
-def as_document(text: str) -> Any:
+def version_of(found: Any) -> str:
+    """The id of the version that readers get; empty before there is one."""
+    stages = found.get("VersionIdsToStages", {})
+    return next((version for version, names in stages.items() if "AWSCURRENT" in names), "")
+
+
+def text_of(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def value_of(text: str, wanted: Any) -> Any:
+    """The secret's text as the wanted value is given: a text as it is, a document ({} for another text)."""
+    if isinstance(wanted, str):
+        return text
     try:
         found = json.loads(text)
     except ValueError:
