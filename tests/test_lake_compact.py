@@ -19,7 +19,7 @@ import lake_model
 import msgspec
 import pytest
 from conftest import BUCKET
-from test_lake_views import ACCOUNT, WORDS, control, identities, values_of
+from test_lake_views import ACCOUNT, WORDS, control, copied, identities, values_of
 
 from lake import main
 from lake_tools import bucket, compact
@@ -28,7 +28,7 @@ from lake_tools.compact import Outcome, age
 from lake_tools.parquet import INPUTS
 from lake_tools.schemas import LakeColumn, TableSchema
 from lake_tools.settings import LakeError, LakeSettings
-from lake_tools.tables import Listed, open_table
+from lake_tools.tables import Listed, connected, open_table
 
 HISTORIES = int(os.environ.get("COMPACT_HISTORIES", "25"))
 HOUR = "changes/public/account/cdc_date=2026-03-01/cdc_hour=09/"
@@ -463,6 +463,48 @@ def test_two_compactions_at_once_lose_nothing(lake: Lake, s3: Any, monkeypatch: 
 
     assert read(s3, "SELECT id FROM ROWS") == [(number,) for number in range(1, 7)]
     assert run(lake).hours == 0
+
+
+# Printed SQL ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("view", ["history", "changes", "current"])
+@pytest.mark.parametrize(
+    "parquet_before", [(), ("--parquet-before", "2026-03-02")], ids=["all lines", "fewer lines"]
+)
+def test_printed_duckdb_text_reads_parquet_and_lines(
+    lake: Lake, s3: Any, tmp_path: Path, command: Any, view: str, parquet_before: tuple[str, ...]
+) -> None:
+    put_rows(s3, "a", rows_of(1, 3))
+    run(lake)
+    put_rows(s3, "b", rows_of(3, 3), HOUR.replace("03-01", "03-02"))
+    expected = shown(lake, view, "id, name")
+
+    code, text, err = command(
+        "sql", "account", "--view", view, "--from", str(tmp_path / "files"), *parquet_before
+    )
+
+    assert (code, err) == (0, "")
+    with connected(tmp_path, None) as connection:
+        copied(s3, tmp_path / "files")
+        connection.execute(text)
+        found = connection.execute(f"SELECT id, name FROM public_account_{view}").fetchall()
+    assert sorted(found) == expected
+    assert len(expected) == 5
+
+
+def test_days_are_left_to_parquet_only_when_all_of_them_is_there(lake: Lake, s3: Any, command: Any) -> None:
+    put_rows(s3, "a", rows_of(1, 3))
+    run(lake)
+    put_rows(s3, "b", rows_of(4, 1))
+
+    code, _, err = command("sql", "account", "--parquet-before", "2026-03-02")
+
+    assert code == 1
+    assert (
+        "1 hour of public.account before 2026-03-02 not in Parquet, the first is public/account/cdc_date"
+        in err
+    )
 
 
 # Load generations -------------------------------------------------------------------------------------------
