@@ -368,7 +368,7 @@ RANDOM = (
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
     (re.compile(r"\bAROA[A-Z0-9]+"), "ROLE-ID"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[0-9.:+]*"), "TIME"),
-    (re.compile(r"-final-\d{8}-\d{6}"), "-final-TIME"),
+    (re.compile(r"-final-\d{8}-\d{6}-\d{6}"), "-final-TIME"),
 )
 
 

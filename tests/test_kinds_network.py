@@ -1181,7 +1181,7 @@ def test_destroy_unprotects_the_instance_and_leaves_a_snapshot_named_after_the_t
     assert modified["DeletionProtection"] is False
     assert deleted == {
         "DBInstanceIdentifier": "lending",
-        "FinalDBSnapshotIdentifier": "lending-final-20261123-120509",
+        "FinalDBSnapshotIdentifier": "lending-final-20261123-120509-000000",
         "DeleteAutomatedBackups": True,
     }
 

@@ -311,7 +311,8 @@ class Instance(RdsKind):
         self.wait_until_gone(spec)
 
     def delete_call(self, name: str, status: str) -> None:
-        snapshot: dict[str, Any] = {"FinalDBSnapshotIdentifier": f"{name}-final-{self.now():%Y%m%d-%H%M%S}"}
+        final = f"{name}-final-{self.now():%Y%m%d-%H%M%S-%f}"
+        snapshot: dict[str, Any] = {"FinalDBSnapshotIdentifier": final}
         if status in BEYOND_SNAPSHOT:
             snapshot = {"SkipFinalSnapshot": True}
         self.quietly(
