@@ -34,6 +34,7 @@ bench: $(VENV)/peers $(VENV)/ministack
 	$(BIN)/python -m benchmarks.handler
 	$(BIN)/python -m benchmarks.chain
 	$(BIN)/python -m benchmarks.lake
+	$(BIN)/python -m benchmarks.compaction --large
 
 $(VENV)/tools: requirements.txt requirements-lambda.txt | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt

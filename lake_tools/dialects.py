@@ -13,7 +13,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -36,13 +36,14 @@ Kind = Literal[
     "bytea",
     "text",
 ]
-LINES, ROW = "cdc__lines", "cdc__row"
+LINES, LINE, ROW = "cdc__lines", "cdc__line", "cdc__row"
 RESCUED = "cdc_rescued"
 DIGITS = 38  # both engines keep so many in a decimal; DMS writes a longer numeric as a string
 UNBOUNDED = (38, 15)  # of numeric without precision: DMS writes NUMERIC(28,6), 22 digits before the point
 MONEY = (38, 4)  # documented: NUMERIC(38,4)
 EXACT_DIGITS = 15  # decimal digits that a double always keeps
 A_DOUBLE = "-?[0-9]+(\\.[0-9]+)?(e[+-]?[0-9]+)?"  # as DuckDB writes it
+JSON_VALUE = r'(?:"(?:[^"\\]|\\.)*"|[^,"{}\[\]]+)'  # a string, or what stands without quotes
 # The object after "cdc_before" in a row; a key in quotes, then a colon, can't be within a string of JSON.
 BEFORE = r'"cdc_before":(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})'
 
@@ -137,8 +138,11 @@ class Dialect(ABC):
         """What the engine lets a column be called."""
 
     @abstractmethod
-    def documents(self, source: str, members: Sequence[str]) -> str:
-        """A relation for what follows, of one that holds the rows as text; members are those asked for."""
+    def documents(self, source: str, members: Sequence[str], checked: Mapping[str, ValueType]) -> str:
+        """A relation for what follows, of one that holds the rows as text; members are those asked for.
+
+        checked: types of members that the handler has made, or looked at: cast() takes what text() gives.
+        """
 
     @abstractmethod
     def text(self, member: str) -> str:
@@ -165,8 +169,11 @@ class Dialect(ABC):
         """The text of a member of the JSON object in the column, digit for digit."""
 
     @abstractmethod
-    def members_in(self, column: str) -> str:
-        """How many members the JSON object in the column has."""
+    def without_members(self, column: str, names: str) -> str:
+        """The JSON object in the column without members; names: SQL of a regular expression of theirs.
+
+        A member that is an object or an array stays: DMS has none.
+        """
 
     @abstractmethod
     def stored_type(self, kind: ValueType) -> str:
@@ -191,6 +198,14 @@ class Dialect(ABC):
     def cast(self, text: str, kind: ValueType) -> str:
         """The value of a text that the handler has checked."""
         return self.value(text, kind)
+
+    def boolean(self, text: str) -> str:
+        """Of what DMS writes: a column that holds numbers by now has 1 and 0."""
+        return f"CASE WHEN {text} IN ('true', 't') THEN TRUE WHEN {text} IN ('false', 'f') THEN FALSE END"
+
+    def is_plain(self, text: str) -> str:
+        """Whether a number begins as JSON has it: a text column that was one can hold 007 by now."""
+        return f"({text} >= '1' OR {text} = '0' OR starts_with({text}, '0.') OR starts_with({text}, '-'))"
 
     @abstractmethod
     def json_string(self, text: str) -> str:
@@ -234,7 +249,7 @@ class DuckDB(Dialect):
         "uuid": "UUID",
     }
 
-    document = ("json", ROW)
+    document = (LINE, ROW)
 
     def __init__(self) -> None:
         self.apart: set[str] = set()  # members that differ only by case from others: a struct can't have both
@@ -242,15 +257,16 @@ class DuckDB(Dialect):
     def column_name(self, name: str) -> str:
         return name
 
-    def documents(self, source: str, members: Sequence[str]) -> str:
+    def documents(self, source: str, members: Sequence[str], checked: Mapping[str, ValueType]) -> str:
         counts = Counter(member.casefold() for member in members)
         self.apart = {member for member in members if counts[member.casefold()] > 1}
-        structure = {member: "VARCHAR" for member in members if member not in self.apart}
+        structure = dict.fromkeys((member for member in members if member not in self.apart), "VARCHAR")
+        structure |= {member: self.types[kind.kind] for member, kind in checked.items()}
         read = literal(json.dumps(structure, ensure_ascii=False))
-        return f"(SELECT json, from_json(json, {read}) AS {ROW} FROM {source}) AS {LINES}"
+        return f"(SELECT json AS {LINE}, from_json(json, {read}) AS {ROW} FROM {source}) AS {LINES}"
 
     def text(self, member: str) -> str:
-        return member_text("json", member) if member in self.apart else f"{ROW}.{quoted(member)}"
+        return member_text(LINE, member) if member in self.apart else f"{ROW}.{quoted(member)}"
 
     def path_text(self, *members: str) -> str:
         return member_text("json", *members)
@@ -270,23 +286,24 @@ class DuckDB(Dialect):
     @property
     def own_members(self) -> str:
         """The row without what is in its before image."""
-        cut = f"regexp_replace(json, {literal(BEFORE)}, '\"cdc_before\":null')"
-        return f"CASE WHEN {ROW}.cdc_before IS NULL THEN json ELSE {cut} END"
+        cut = f"regexp_replace({LINE}, {literal(BEFORE)}, '\"cdc_before\":null')"
+        return f"CASE WHEN {ROW}.cdc_before IS NULL THEN {LINE} ELSE {cut} END"
 
     def json_value(self, member: str) -> str:
         pointer = literal(pointer_to(member))
-        exact = self.exact(member_text("json", member), self.own_members, member)
-        is_string = f"json_type(json, {pointer}) = 'VARCHAR'"
-        return f"CASE WHEN {is_string} THEN CAST(json_extract(json, {pointer}) AS VARCHAR) ELSE {exact} END"
+        exact = self.exact(member_text(LINE, member), self.own_members, member)
+        is_string = f"json_type({LINE}, {pointer}) = 'VARCHAR'"
+        return f"CASE WHEN {is_string} THEN CAST(json_extract({LINE}, {pointer}) AS VARCHAR) ELSE {exact} END"
 
     def exact(self, text: str, document: str, member: str) -> str:
         return f"COALESCE(NULLIF({self.number_text(document, member)}, ''), {text})"
 
     def before(self) -> str:
-        return (
-            f"CASE WHEN {ROW}.cdc_before IS NOT NULL"
-            f" THEN COALESCE(NULLIF(regexp_extract(json, {literal(BEFORE)}, 1), ''), {ROW}.cdc_before) END"
-        )
+        """Mostly the JSON reader writes it as it was: that is found out faster than where it ends."""
+        read = f"{ROW}.cdc_before"
+        written = f"COALESCE(NULLIF(regexp_extract({LINE}, {literal(BEFORE)}, 1), ''), {read})"
+        is_same = f"contains({LINE}, '\"cdc_before\":' || {read})"
+        return f"CASE WHEN {read} IS NOT NULL THEN CASE WHEN {is_same} THEN {read} ELSE {written} END END"
 
     def cast(self, text: str, kind: ValueType) -> str:
         return f"TRY_CAST({text} AS {self.types[kind.kind]})"
@@ -294,13 +311,15 @@ class DuckDB(Dialect):
     def text_in(self, column: str, member: str) -> str:
         return self.exact(member_text(column, member), column, member)
 
-    def members_in(self, column: str) -> str:
-        return f"len(json_keys({column}))"
+    def without_members(self, column: str, names: str) -> str:
+        others = f"regexp_replace({column}, ',(?:' || {names} || '):{JSON_VALUE}', '', 'g')"
+        return f"regexp_replace({others}, '^[{{](?:' || {names} || '):{JSON_VALUE},?', '{{')"
 
     def unknown(self, members: Sequence[str]) -> str:
         """Mostly the members are these, in this order: that is found out fastest."""
         names = f"[{', '.join(map(literal, members))}]"
-        return f"json_keys(json) <> {names} AND NOT list_has_all({names}, json_keys(json))"
+        is_other = f"NOT list_has_all({names}, json_keys({LINE}))"
+        return f"CASE WHEN json_keys({LINE}) <> {names} THEN {is_other} END"  # AND would do both for all rows
 
     def stored_type(self, kind: ValueType) -> str:
         if kind.kind == "decimal":
@@ -344,10 +363,12 @@ class DuckDB(Dialect):
             return self.floating(text, kind)
         if kind.kind in ODD_MOMENT:
             return self.moment(text, kind)
+        if kind.kind == "bool":
+            return self.boolean(text)
         read = f"TRY_CAST({text} AS {self.types[kind.kind]})"
         if kind.kind in ("int2", "int4", "int8"):
-            is_rounded = f"contains({text}, '.') AND TRY_CAST({text} AS DOUBLE) <> CAST({read} AS DOUBLE)"
-            return f"CASE WHEN {is_rounded} THEN NULL ELSE {read} END"
+            is_whole = f"NOT contains({text}, '.') OR TRY_CAST({text} AS DOUBLE) = CAST({read} AS DOUBLE)"
+            return f"CASE WHEN {self.is_plain(text)} AND ({is_whole}) THEN {read} END"
         return read
 
     def moment(self, text: str, kind: ValueType) -> str:
@@ -365,12 +386,18 @@ class DuckDB(Dialect):
     def floating(self, text: str, kind: ValueType) -> str:
         """NULL too for a number that it can't hold: the digits are to be those that it is written with."""
         read = f"TRY_CAST({text} AS {self.types[kind.kind]})"
-        kept, written = (6, 9) if kind.kind == "float4" else (EXACT_DIGITS, 17)
-        exact = [significant(f"CAST({read} AS VARCHAR)"), significant(f"format('{{:.{written}g}}', {read})")]
+        shortest, widened = f"CAST({read} AS VARCHAR)", f"CAST(CAST({read} AS DOUBLE) AS VARCHAR)"
+        if kind.kind == "float4":
+            kept, forms = 6, [f"format('{{:.9g}}', {read})", shortest, widened]
+        else:
+            kept, forms = EXACT_DIGITS, [shortest, f"format('{{:.17g}}', {read})"]
         is_short = f"length({text}) <= {kept} AND NOT contains({text}, 'e')"
         is_number = f"isfinite({read}) OR NOT regexp_matches({text}, '[0-9]')"
-        is_same = f"({is_number}) AND {significant(text)} IN ({', '.join(exact)})"
-        return f"CASE WHEN {is_short} OR {is_same} THEN {read} END"
+        is_same = f"({is_number}) AND {significant(text)} IN ({', '.join(map(significant, forms))})"
+        return (  # mostly it is the first of the forms, letter for letter
+            f"CASE WHEN NOT {self.is_plain(text)} THEN NULL WHEN {is_short} THEN {read}"
+            f" WHEN {text} = {forms[0]} THEN {read} WHEN {is_same} THEN {read} END"
+        )
 
     def decimal(self, text: str, kind: ValueType) -> str:
         """NULL too for a text with more digits than the type has: a cast would round it."""
@@ -379,7 +406,8 @@ class DuckDB(Dialect):
         mantissa, exponent = (f"split_part(lower({text}), 'e', {part})" for part in (1, 2))
         moved = f"length(rtrim(split_part({mantissa}, '.', 2), '0')) - TRY_CAST({exponent} AS INTEGER)"
         return (
-            f"CASE WHEN contains(lower({text}), 'e') THEN CASE WHEN {moved} <= {kind.scale} THEN {read} END"
+            f"CASE WHEN NOT {self.is_plain(text)} THEN NULL"
+            f" WHEN contains(lower({text}), 'e') THEN CASE WHEN {moved} <= {kind.scale} THEN {read} END"
             f" WHEN NOT contains({text}, '.') OR {digits} <= {kind.scale} THEN {read} END"
         )
 
@@ -393,7 +421,7 @@ class DuckDB(Dialect):
 # What moments are as long as that DMS writes, and what others hold if a cast changes them.
 NANOSECONDS = r"\.[0-9]{6}[0-9]*[1-9]"
 ODD_MOMENT = {
-    "date": ("10", "(?i)inf|:"),
+    "date": ("10", "(?i)inf|[T ].*[1-9]"),
     "time": ("8, 15", NANOSECONDS),
     "timetz": ("11, 18", NANOSECONDS),
     "timestamp": ("20, 27", f"(?i)inf|{NANOSECONDS}"),
@@ -423,7 +451,7 @@ class Athena(Dialect):
     """
 
     name = "athena"
-    document = ("line",)
+    document = (LINE,)
     types: ClassVar[dict[str, str]] = {
         "int2": "SMALLINT",
         "int4": "INTEGER",
@@ -444,11 +472,11 @@ class Athena(Dialect):
         """In small letters, and without special characters, of which Athena takes the underscore alone."""
         return re.sub(r"[^a-z0-9_]", "_", name.lower())
 
-    def documents(self, source: str, members: Sequence[str]) -> str:
-        return source
+    def documents(self, source: str, members: Sequence[str], checked: Mapping[str, ValueType]) -> str:
+        return f"(SELECT line AS {LINE}, {', '.join(self.partitions)} FROM {source}) AS {LINES}"
 
     def text(self, member: str) -> str:
-        return scalar("line", member)
+        return scalar(LINE, member)
 
     def path_text(self, *members: str) -> str:
         return scalar("line", *members)
@@ -457,17 +485,18 @@ class Athena(Dialect):
         return self.text(member)
 
     def before(self) -> str:
-        return f"NULLIF(regexp_extract(line, {literal(BEFORE)}, 1), '')"
+        return f"NULLIF(regexp_extract({LINE}, {literal(BEFORE)}, 1), '')"
 
     def json_value(self, member: str) -> str:
-        found = f"json_format(json_extract(line, {literal(path_to(member))}))"
-        return f"CASE WHEN substr({found}, 1, 1) = '\"' THEN {found} ELSE {scalar('line', member)} END"
+        found = f"json_format(json_extract({LINE}, {literal(path_to(member))}))"
+        return f"CASE WHEN substr({found}, 1, 1) = '\"' THEN {found} ELSE {scalar(LINE, member)} END"
 
     def text_in(self, column: str, member: str) -> str:
         return scalar(column, member)
 
-    def members_in(self, column: str) -> str:
-        return f"cardinality(CAST(json_parse({column}) AS MAP(VARCHAR, JSON)))"
+    def without_members(self, column: str, names: str) -> str:
+        others = f"regexp_replace({column}, ',(?:' || {names} || '):{JSON_VALUE}', '')"
+        return f"regexp_replace({others}, '^[{{](?:' || {names} || '):{JSON_VALUE},?', '{{')"
 
     def stored_type(self, kind: ValueType) -> str:
         """In Hive's words, for CREATE EXTERNAL TABLE."""
@@ -497,8 +526,12 @@ class Athena(Dialect):
             return self.decimal(text, kind)
         if kind.kind in ("int2", "int4", "int8"):
             read = f"TRY_CAST(TRY_CAST({text} AS DECIMAL(38,0)) AS {self.types[kind.kind]})"
-            is_rounded = f"TRY_CAST({text} AS DOUBLE) <> CAST({read} AS DOUBLE)"
-            return f"CASE WHEN strpos({text}, '.') > 0 AND {is_rounded} THEN NULL ELSE {read} END"
+            is_whole = f"strpos({text}, '.') = 0 OR TRY_CAST({text} AS DOUBLE) = CAST({read} AS DOUBLE)"
+            return f"CASE WHEN {self.is_plain(text)} AND ({is_whole}) THEN {read} END"
+        if kind.kind == "bool":
+            return self.boolean(text)
+        if kind.kind == "date":
+            text = f"replace({text}, 'T00:00:00Z', '')"
         if kind.kind in ("timestamp", "timestamptz"):
             text = f"replace(replace({text}, 'T', ' '), 'Z', '')"
         return f"TRY_CAST({text} AS {self.types[kind.kind]})"
@@ -511,7 +544,7 @@ class Athena(Dialect):
             f"length(regexp_replace(split_part({number}, '.', 2), '0+$', ''))" for number in (text, mantissa)
         )
         return (
-            f"CASE WHEN strpos(lower({text}), 'e') > 0"
+            f"CASE WHEN NOT {self.is_plain(text)} THEN NULL WHEN strpos(lower({text}), 'e') > 0"
             f" THEN CASE WHEN {moved} - TRY_CAST({exponent} AS INTEGER) <= {kind.scale} THEN {read} END"
             f" WHEN strpos({text}, '.') = 0 OR {digits} <= {kind.scale} THEN {read} END"
         )

@@ -121,7 +121,7 @@ WHERE cdc_shard_id IS DISTINCT FROM {OWN}shard OR cdc_sequence_number IS DISTINC
 
 def copy_statement(query: str, inputs: Iterable[Input], path: Path) -> str:
     named = literal(json.dumps(sorted(inputs), separators=(",", ":")))
-    options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{INPUTS}: {named}}}"
+    options = f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, KV_METADATA {{{INPUTS}: {named}}}"
     return f"COPY ({query}) TO {literal(str(path))} ({options})"
 
 

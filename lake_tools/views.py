@@ -19,6 +19,7 @@ the schema was published, say), or that the schema does not know. It is NULL whe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,7 @@ from typing import NamedTuple
 
 from lake_tools.bucket import CHANGES
 from lake_tools.dialects import RESCUED, Dialect, ValueType, literal, quoted, value_type
-from lake_tools.parquet_columns import STORED_AS_TEXT, StoredColumn, stored_kind
+from lake_tools.parquet_columns import STORED_AS_TEXT, StoredColumn, stored_kind, wider_kind
 from lake_tools.schemas import TableSchema
 from lake_tools.settings import LakeError
 from lambda_function import RESERVED_COLUMNS, Row, escape
@@ -104,17 +105,19 @@ class Sources:
         kind = stored_kind(column.kind)
         columns = [one for one in stored if one.source == column.source]
         # What is only a text in Parquet, a UUID say, is read as any other text is.
-        own = [one for one in columns if one.kind == kind and column.kind.kind not in STORED_AS_TEXT]
+        is_text = column.kind.kind in STORED_AS_TEXT
+        own = [one for one in columns if wider_kind(one.kind, kind) == kind and not is_text]
         self.formers = [one for one in columns if one not in own]
         self.value = dialect.restored(quoted(own[0].name), column.kind) if own else "NULL"
         self.rescued = f"CASE WHEN {RESCUED} IS NOT NULL THEN {dialect.text_in(RESCUED, column.source)} END"
-        texts = [dialect.stored_text(quoted(one.name), one.kind) for one in self.formers]
-        self.former = f"COALESCE({', '.join(texts)})" if len(texts) > 1 else [*texts, NO_TEXT][0]
+        self.former = first([dialect.stored_text(quoted(one.name), one.kind) for one in self.formers])
 
-    def former_json(self, text: str, dialect: Dialect) -> str:
-        """The JSON of a former value: in quotes, if it may be no number."""
-        is_bare = all(one.kind.kind in BARE for one in self.formers)
-        return text if is_bare else dialect.json_string(text)
+
+class Formers(NamedTuple):
+    """Columns of Parquet that one of the table was, and when their value has none, as SQL."""
+
+    columns: list[StoredColumn]
+    is_lost: str
 
 
 class Shape:
@@ -163,7 +166,7 @@ class Shape:
     def landed(self, source: str) -> str:
         """The rows of a relation that holds the lines."""
         dialect = self.dialect
-        documents = dialect.documents(source, self.members)
+        documents = dialect.documents(source, self.members, CDC_KINDS)
         typed = [f"{dialect.value(text, column.kind)} AS {column.sql}" for text, column in self.texts()]
         texts = [*dialect.document, *self.cdc_values(), *self.text_values(), *dialect.partitions]
         return f"""\
@@ -219,7 +222,7 @@ FROM (
                 member_name(name) + self.dialect.json_value(name): is_lost for name, is_lost in lost.items()
             }
             cases.append(f"WHEN {either(lost.values())}\n    THEN {json_object(members)}")
-        return f"CASE {' '.join(cases)} END" if cases else NO_TEXT
+        return f"CASE {' '.join(cases)} ELSE {NO_TEXT} END" if cases else NO_TEXT
 
     # A row of Parquet ------------------------------------------------------------------------------------
 
@@ -231,7 +234,9 @@ FROM (
         """
         dialect = self.dialect
         sources = [Sources(column, stored, dialect) for column in self.columns]
-        found = [
+        lost = self.lost(sources, stored)
+        found = [f"{json_of(one, dialect)} AS {OWN}json_{place}" for place, one in enumerate(lost.values())]
+        found += [
             text
             for place, one in enumerate(sources)
             for text in (
@@ -250,7 +255,7 @@ FROM (
         ]
         return f"""\
 SELECT {listed([*CDC_COLUMNS, *(column.sql for column in self.columns)])},
-    {listed([f"{self.still_rescued(sources)} AS {RESCUED}", *dialect.partitions])}
+    {listed([f"{self.still_rescued(lost)} AS {RESCUED}", *dialect.partitions])}
 FROM (
     SELECT {listed(["*", *typed])}
     FROM (
@@ -259,27 +264,42 @@ FROM (
     ) AS {OWN}stored
 ) AS {OWN}typed"""
 
-    def still_rescued(self, sources: Sequence[Sources]) -> str:
-        """What was rescued, unless all of it has a column by now; and former values that have none."""
-        dialect = self.dialect
-        healed = [
-            f"CASE WHEN {OWN}in_{place} IS NOT NULL AND {column.sql} IS NOT NULL THEN 1 ELSE 0 END"
-            for place, column in enumerate(self.columns)
-        ]
-        count = f"{dialect.members_in(f'{OWN}rescued')} > {' + '.join(healed) or '0'}"
-        kept = f"CASE WHEN {OWN}rescued IS NOT NULL AND {count} THEN {OWN}rescued END"
+    def lost(self, sources: Sequence[Sources], stored: Sequence[StoredColumn]) -> dict[str, Formers]:
+        """By member, the columns of Parquet whose values may have none in the views, and when that is."""
         lost = {
-            member_name(column.source) + one.former_json(f"{OWN}former_{place}", dialect): (
-                f"{OWN}former_{place} IS NOT NULL AND {column.sql} IS NULL"
-            )
-            for place, (column, one) in enumerate(zip(self.columns, sources, strict=True))
+            column.source: Formers(one.formers, f"{column.sql} IS NULL")
+            for column, one in zip(self.columns, sources, strict=True)
             if one.formers and column.kind.kind != "text"
         }
+        known = {column.source for column in self.columns}
+        for one in stored:
+            if one.source not in known:  # it was dropped
+                lost.setdefault(one.source, Formers([], "TRUE")).columns.append(one)
+        return lost
+
+    def still_rescued(self, lost: Mapping[str, Formers]) -> str:
+        """What was rescued and has no column by now; and former values that have none."""
+        dialect = self.dialect
+        healed = {
+            column.source: f"{OWN}in_{place} IS NOT NULL AND {column.sql} IS NOT NULL"
+            for place, column in enumerate(self.columns)
+        }
+        kept = f"{OWN}rescued"
+        if healed:
+            names = [f"CASE WHEN {one} THEN {member_pattern(name)} END" for name, one in healed.items()]
+            rest = dialect.without_members(kept, f"concat_ws('|', {listed(names)})")
+            is_less = f"{kept} IS NOT NULL AND ({either(healed.values())})"
+            kept = f"CASE WHEN {is_less} THEN NULLIF({rest}, '{{}}') ELSE {kept} END"
         if not lost:
             return kept
-        added = json_object(lost)
-        both = f"substr({kept}, 1, length({kept}) - 1) || ',' || substr({added}, 2)"
-        return f"CASE WHEN {either(lost.values())} THEN COALESCE({both}, {added}) ELSE {kept} END"
+        texts = [f"{OWN}json_{place}" for place in range(len(lost))]
+        is_lost = [
+            f"{text} IS NOT NULL AND {one.is_lost}" for text, one in zip(texts, lost.values(), strict=True)
+        ]
+        members = [member_name(name) + text for name, text in zip(lost, texts, strict=True)]
+        added = json_object(dict(zip(members, is_lost, strict=True)))
+        both = f"regexp_replace({kept}, '[}}]$', ',') || substr({added}, 2)"
+        return f"CASE WHEN {either(is_lost)} THEN COALESCE({both}, {added}) ELSE {kept} END"
 
     def drops(self, source: str) -> str:
         """When the table was dropped for a load, from a relation that holds the lines of control/."""
@@ -570,6 +590,29 @@ WHERE newest.{OWN}event <> 'gone'"""
 def member_name(name: str, end: str = " || ") -> str:
     """SQL of the text that a member of a JSON object begins with."""
     return literal(json.dumps(name, ensure_ascii=False) + ":") + end
+
+
+def member_pattern(name: str) -> str:
+    """SQL of a regular expression of the name in its quotes."""
+    return literal(re.escape(json.dumps(name, ensure_ascii=False)))
+
+
+def first(values: Sequence[str]) -> str:
+    """SQL of the first that is no NULL."""
+    return f"COALESCE({', '.join(values)})" if len(values) > 1 else [*values, NO_TEXT][0]
+
+
+def json_of(formers: Formers, dialect: Dialect) -> str:
+    """SQL of the value's JSON: in quotes, if it is no number."""
+    found = []
+    for one in formers.columns:
+        text = dialect.stored_text(quoted(one.name), one.kind)
+        string = dialect.json_string(text)
+        if one.kind.kind in ("float4", "float8"):  # NaN is no number in JSON
+            found.append(f"CASE WHEN {text} < ':' THEN {text} ELSE {string} END")
+        else:
+            found.append(text if one.kind.kind in BARE else string)
+    return first(found)
 
 
 def json_object(members: Mapping[str, str]) -> str:

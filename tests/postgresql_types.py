@@ -171,3 +171,44 @@ def missing_names(server: Server) -> str:
     finally:
         connection.close()
     return ", ".join(sorted({"citext", "hstore", "int4multirange"} - found))
+
+
+# Of a type in Parquet: its type there, and each of the values above as DuckDB writes it; of a bytea, its hex.
+# The types that are not listed are string, with the text of the JSON.
+INSTANT = "timestamp[us, tz=UTC]"
+IN_PARQUET: dict[str, tuple[str, list[str | None]]] = {
+    "smallint": ("int16", ["-32768"]),
+    "integer": ("int32", ["2147483647"]),
+    "bigint": ("int64", ["123456789012345", "1000000000000000", "9223372036854775800"]),
+    "numeric(12,2)": ("decimal128(12, 2)", ["46.50", "5.00", None]),
+    "numeric(20,4)": ("decimal128(20, 4)", ["1234567890123456.8000"]),
+    "numeric": ("decimal128(38, 15)", ["0.611111000000000", "-42.000000000000000", None]),
+    "real": ("float", ["2.2", "1.1", "0.0", "3.4028235e+38"]),
+    "double precision": ("double", ["20.2", "5.0", "0.30000000000000004", "0.0", None]),
+    "money": ("decimal128(38, 4)", ["-1234.5000"]),
+    "boolean": ("bool", ["true", "false"]),
+    "bytea": ("binary", ["80057D942E", ""]),
+    "date": ("date32[day]", ["2018-01-02", "9999-12-31", "0044-03-15 (BC)"]),
+    "timestamp": (
+        INSTANT,
+        [
+            "2010-11-01 00:00:00+00",
+            "2010-11-01 00:02:00.1+00",
+            "2010-11-01 00:02:00.12+00",
+            "9999-12-31 23:59:59+00",
+            "4713-01-01 (BC) 00:00:00+00",
+            "0044-03-15 (BC) 12:00:00.5+00",
+            "10000-01-01 00:00:00+00",
+        ],
+    ),
+    "timestamptz": (
+        INSTANT,
+        [
+            "2022-12-18 19:28:42.442556+00",
+            "2022-12-18 19:20:00+00",
+            "0044-03-15 (BC) 12:00:00+00",
+            "10000-01-01 00:00:00.25+00",
+        ],
+    ),
+    "oid": ("int64", ["16384"]),
+}

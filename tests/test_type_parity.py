@@ -5,26 +5,39 @@ What it shows is the table in docs/types.md, which GOLDEN=1 writes.
 
 from __future__ import annotations
 
+import argparse
 import gzip
+import json
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
+import duckdb
 import msgspec
 import pytest
 from conftest import BUCKET
-from postgresql_types import ALL_TYPES, ALL_TYPES_SCHEMA, start_complete_postgres
+from parquet_support import read_by_all, stored_types
+from postgresql_types import ALL_TYPES, ALL_TYPES_SCHEMA, IN_PARQUET, start_complete_postgres
 from replication_support import Database, Stream, land, played, task_configuration
+
+from lake_tools.bucket import Lake
+from lake_tools.compact import compact
+from lake_tools.dialects import literal
+from lake_tools.schemas import publish
+from lake_tools.settings import LakeSettings
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "types.md"
 HEAD = """\
 # What a value of PostgreSQL is in S3
 
-DMS makes JSON of a row; the Lambda passes it on byte for byte. A test writes this table
-(`tests/test_type_parity.py`): each value goes through the replication stand-in and the handler twice, in
-the load of its table and as a change after it. Both come out alike, with the settings that `setup_dms.py`
-declares.
+DMS makes JSON of a row; the Lambda passes it on byte for byte; `lake.py compact` makes Parquet of it, with
+the types of the published schema. A test writes this table (`tests/test_type_parity.py`): each value goes
+through the replication stand-in and the handler twice, in the load of its table and as a change after it.
+Both come out alike, with the settings that `setup_dms.py` declares. DuckDB, pyarrow and polars read the same
+values from the Parquet: here as DuckDB writes them, bytes in hexadecimal. A string is what the JSON holds.
 
 The rules are those of DMS as far as they are known. D: AWS documents it. O: seen in captures of real
 streams. I: inferred, where neither says; check it in your account before you rely on it. Of DMS's own names
@@ -34,8 +47,8 @@ Not run, and so not in the table: PostGIS (geometry, geography, raster, box2d, b
 PostGIS only (D); the stand-in leaves such columns out (I). Nor are large objects migrated (D): of an oid it
 is the number that comes (I).
 
-| PostgreSQL | value | in S3 | DMS's type | known |
-| --- | --- | --- | --- | --- |
+| PostgreSQL | value | in S3 | in Parquet | DMS's type | known |
+| --- | --- | --- | --- | --- | --- |
 """
 # Under the settings that the chain declares a few values come otherwise than with DMS's defaults.
 AS_DECLARED = {
@@ -89,8 +102,8 @@ def database() -> Iterator[Database]:
 
 
 @pytest.fixture
-def objects(database: Database, tmp_path: Path, s3: Any) -> tuple[Stream, list[bytes]]:
-    """The stream, and the lines in S3 of the table's rows: 1 was loaded, 2 was inserted."""
+def stream(database: Database, tmp_path: Path, s3: Any) -> Stream:
+    """The stream, whose rows are in S3: 1 was loaded, 2 was inserted, and then became 3."""
     columns = ", ".join(f"c{number} {one[0]}" for number, one in enumerate(ALL_TYPES))
     values = ", ".join(one[1] for one in ALL_TYPES)
     database.sql(f"{ALL_TYPES_SCHEMA}; CREATE TABLE every_type (id int PRIMARY KEY, {columns})")
@@ -102,11 +115,32 @@ def objects(database: Database, tmp_path: Path, s3: Any) -> tuple[Stream, list[b
         database.sql("UPDATE every_type SET id = 3 WHERE id = 2")
         task.catch_up()
     land(stream, s3)
+    return stream
+
+
+def lines_in(s3: Any) -> list[bytes]:
     lines = []
     for found in s3.list_objects_v2(Bucket=BUCKET, Prefix="changes/public/every_type/")["Contents"]:
         body = s3.get_object(Bucket=BUCKET, Key=found["Key"])["Body"].read()
         lines += gzip.decompress(body).splitlines()
-    return stream, lines
+    return lines
+
+
+@pytest.fixture
+def parquet(database: Database, stream: Stream, s3: Any, tmp_path: Path) -> list[Path]:
+    """Copies of what the rows are compacted to."""
+    parameters = database.parameters
+    source = {f"pg{name}": parameters[name] for name in ("host", "port", "user")}
+    settings = LakeSettings(
+        s3_bucket=BUCKET, **source, pgdatabase=parameters["dbname"], pgpassword="unused", pgsslmode="disable"
+    )
+    lake = Lake(settings, boto3.Session(), tmp_path / "cache")
+    publish(lake)
+    options = argparse.Namespace(table="public.every_type", all=True, rebuild=False, older_than=timedelta())
+    (outcome,) = compact(lake, options)
+    assert (outcome.fault, outcome.rows, outcome.rescued) == ("", 3, {})
+    objects = lake.objects("parquet/public/every_type/cdc_date=")
+    return lake.fetch(objects)
 
 
 def raw(text: bytes | msgspec.Raw) -> dict[str, bytes]:
@@ -116,16 +150,15 @@ def raw(text: bytes | msgspec.Raw) -> dict[str, bytes]:
     }
 
 
-def test_every_type_comes_alike_from_load_and_change_on_the_wire_and_in_s3(
-    objects: tuple[Stream, list[bytes]],
+def test_every_type_comes_alike_from_load_and_change_on_the_wire_in_s3_and_in_parquet(
+    stream: Stream, s3: Any, parquet: list[Path]
 ) -> None:
-    stream, lines = objects
     payloads = [payload for _, payload in stream.records if b'"data":{"id"' in payload]
     expected = [AS_DECLARED.get((one[0], one[1]), one[2]) for one in ALL_TYPES]
     names = [f"c{number}" for number in range(len(ALL_TYPES))]
 
     on_the_wire = [raw(raw(payload)["data"]) for payload in payloads]
-    in_s3 = [raw(line) for line in lines]
+    in_s3 = [raw(line) for line in lines_in(s3)]
 
     assert [row["id"] for row in on_the_wire] == [b"1", b"2", b"3"]
     assert [row["cdc_operation"] for row in in_s3] == [b'"load"', b'"insert"', b'"update"']
@@ -137,15 +170,46 @@ def test_every_type_comes_alike_from_load_and_change_on_the_wire_and_in_s3(
     for one, found in zip(ALL_TYPES, types, strict=True):
         wanted = DECLARED_TYPE.get(one[0], one[4])
         assert wanted is None or (found["type"], found.get("length")) == wanted
-    check_document(expected, types)
+    check_document(expected, check_parquet(parquet, names, expected), types)
 
 
-def check_document(expected: list[str], types: list[dict[str, Any]]) -> None:
+def check_parquet(files: list[Path], names: list[str], expected: list[str]) -> list[tuple[str, str | None]]:
+    """The type and the value of each column; they are the same in all rows, whoever reads them."""
+    values = {declared: iter(texts) for declared, (_, texts) in IN_PARQUET.items()}
+    wanted = [
+        (IN_PARQUET[one[0]][0], next(values[one[0]])) if one[0] in values else ("string", json.loads(text))
+        for one, text in zip(ALL_TYPES, expected, strict=True)
+    ]
+    for path in files:
+        read_by_all(path)
+        types = stored_types(path)
+        for texts in texts_in(path, names):
+            assert [*zip((types[name] for name in names), texts, strict=True)] == wanted
+    return wanted
+
+
+def texts_in(path: Path, names: list[str]) -> list[tuple[str | None, ...]]:
+    """The rows as DuckDB writes their values."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        types = stored_types(path)
+        texts = [f"hex({name})" if types[name] == "binary" else f"CAST({name} AS VARCHAR)" for name in names]
+        return connection.execute(f"SELECT {', '.join(texts)} FROM {literal(str(path))}").fetchall()
+
+
+def check_document(
+    expected: list[str], in_parquet: list[tuple[str, str | None]], types: list[dict[str, Any]]
+) -> None:
     rows = []
-    for (declared, value, *_), text, found in zip(ALL_TYPES, expected, types, strict=True):
+    for (declared, value, *_), text, stored, found in zip(
+        ALL_TYPES, expected, in_parquet, types, strict=True
+    ):
         kind = found["type"] + (f" {found['length']}" if "length" in found else "")
         shown = value.removesuffix("::bytea")  # how xml is read does not matter to it
-        cells = (code(declared), code(shown), code(text), kind, KNOWN.get(declared, "I"))
+        there = stored[0] if stored[0] == "string" else f"{stored[0]}: {stored[1] or 'null'}"
+        if stored == ("binary", ""):
+            there = "binary: no bytes"
+        cells = (code(declared), code(shown), code(text), there, kind, KNOWN.get(declared, "I"))
         rows.append(f"| {' | '.join(cells)} |\n")
     document = HEAD + "".join(rows)
     if os.environ.get("GOLDEN"):
