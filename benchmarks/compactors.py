@@ -177,12 +177,15 @@ def sequence_number(number: int) -> str:
 
 def ours(hour: Hour, path: Path) -> None:
     """All that lake.py compact does for an hour, but for S3: the objects are in the cache."""
-    from lake_tools import compact as compaction
+    from lake_tools.compact import write_hour
+    from lake_tools.hours import Hour as LandedHour
     from lake_tools.parquet_columns import extended
 
     schema = loan_schema(hour.columns)
-    landed = compaction.Hour(FOLDER, ENDS, list(hour.objects))
-    compaction.write_hour(lake_of(hour.cache), schema, extended((), schema), landed, path)
+    landed = LandedHour(FOLDER, ENDS, list(hour.objects))
+    lake = lake_of(hour.cache)
+    lake.forget = lambda *_: None  # the next round takes the copies again
+    write_hour(lake, schema, extended((), schema), landed, path.parent).path.replace(path)
 
 
 def lake_of(cache: Path) -> Any:

@@ -35,6 +35,8 @@ from provision.replication_task import split_unquoted
 
 CHANGES, CONTROL, QUARANTINE, SCHEMAS = "changes/", "control/", "quarantine/", "schemas/"
 PARQUET, GENERATIONS = "parquet/", "generations/"  # what lake.py compact writes
+LANDED = ".jsonl.gz"  # how the keys of lines end
+ROUNDS = 5  # how often somebody else may just have written what is to be replaced
 FETCH_THREADS = 16  # more gain nothing: boto3 is bound by its own CPU
 ATTEMPTS = 5
 PART_BYTES = 256 << 20  # documented: S3 takes 5 GB at a time, and 10,000 parts
@@ -256,6 +258,20 @@ class Lake:
                 return False
         return True
 
+    def replace(self, key: str, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Writes what change makes of the object, None: of none; unless that is None. Raises LakeError."""
+        for _ in range(ROUNDS):
+            body, etag = self.get_version(key) or (None, None)
+            changed = change(body)
+            if changed is None or self.put_in_place(key, changed, etag):
+                return
+        raise self.contended(key)
+
+    def contended(self, key: str) -> LakeError:
+        return LakeError(
+            f"cannot write {self.uri(key)}: others keep writing it too: run the same command again"
+        )
+
     def put_parts(
         self, key: str, path: Path, named: Mapping[str, Any], conditions: Mapping[str, str]
     ) -> None:
@@ -322,6 +338,13 @@ class Lake:
             final = [written.get(path, path) for path in (self.copy_of(one.key, one.etag) for one in objects)]
             self.tidy(final)
         return final
+
+    def forget(self, copies: Sequence[Path], asked_at: float) -> None:
+        """Removes copies that nobody else has asked for since that time."""
+        for path in copies:
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime <= asked_at:
+                    path.unlink()
 
     def copy_of(self, key: str, etag: str) -> Path:
         """Where that version of the object is kept: .../cdc_hour=09/{etag}~{name}"""
@@ -409,6 +432,11 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         for missing in [one for one in (folder, *folder.parents) if not one.exists()][::-1]:
             missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def version_of(copy: Path) -> str:
+    """The ETag of the object that it is a copy of."""
+    return copy.name.partition("~")[0]
 
 
 def name_of(copy: Path) -> str:

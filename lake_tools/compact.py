@@ -15,46 +15,40 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lake_tools.bucket import CHANGES, PARQUET, Lake, LakeObject, dotted, make_folder
+from lake_tools.bucket import ROUNDS, Lake, cache_failing, dotted, make_folder, version_of
 from lake_tools.generations import keep_drops
+from lake_tools.hours import DIGEST, Digests, Hour, find_again, find_inputs, list_hours
 from lake_tools.parquet import (
-    Input,
     Written,
-    copy_statement,
+    copy_hour,
     digest_of,
-    folder_of,
-    hour_query,
-    input_of,
-    parquet_key,
-    read_inputs,
+    mean_row_bytes,
+    rows_query,
     stored_shape,
     written,
 )
 from lake_tools.parquet_columns import StoredColumn, settle_columns
 from lake_tools.schemas import TableSchema, read_schema
-from lake_tools.settings import ERRORS, LakeError, NoSchemaError
-from lake_tools.tables import LANDED, connected, lines_of, reading, rows_of, with_unknown
+from lake_tools.settings import ERRORS, NoSchemaError
+from lake_tools.tables import connected, lines_of, reading, rows_of, with_unknown
 from lake_tools.text import aligned, plural, printable
-from lake_tools.views import Shape, table_folder
+from lake_tools.views import Shape
 
 OLDER_THAN = "1h"
 WATCH_SECONDS = 600.0
-ROUNDS = 5  # how often another run may have just compacted the same hour
-HEAD_THREADS = 16
 MEMORY = "1GB"  # DuckDB's; what does not fit goes to the cache
-DIGEST = "inputs-sha256"  # in the object's metadata, which takes 2 KB: the inputs themselves are in the file
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -73,10 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="hours that are not over, too: they are compacted again as they fill",
     )
-    parser.add_argument(
-        "--rebuild", action="store_true", help="what is compacted already too: the schema is new"
+    once_or_on = parser.add_mutually_exclusive_group()
+    once_or_on.add_argument("--rebuild", action="store_true", help="what is compacted already too, anew")
+    once_or_on.add_argument(
+        "--watch", action="store_true", help=f"again every {WATCH_SECONDS / 60:.0f} minutes"
     )
-    parser.add_argument("--watch", action="store_true", help=f"again every {WATCH_SECONDS / 60:.0f} minutes")
     parser.add_argument("--json", action="store_true", help="for machines; with --watch, an object a line")
 
 
@@ -88,14 +83,15 @@ def age(text: str) -> timedelta:
 
 
 def run(options: argparse.Namespace, lake: Lake) -> int:
-    """1 when a table could not be compacted; the others are."""
+    """1 when something could not be compacted; the rest is."""
+    digests: Digests = {}
     if not options.watch:
-        outcomes = compact(lake, options)
+        outcomes = compact(lake, options, digests)
         show(outcomes, options)
-        return 1 if any(one.fault for one in outcomes) else 0
+        return 1 if any(one.faults for one in outcomes) else 0
     while True:
         try:
-            show(compact(lake, options), options)
+            show(compact(lake, options, digests), options)
         except ERRORS as error:  # it may pass
             print(f"error: {error}", file=sys.stderr)
         sys.stdout.flush()
@@ -121,13 +117,15 @@ class Outcome:
     rescued: Counter[str] = field(default_factory=Counter)  # values in cdc_rescued, by column
     unknown: list[str] = field(default_factory=list)  # of these columns, those that the schema does not know
     has_schema: bool = True
-    fault: str = ""
+    faults: list[str] = field(default_factory=list)  # why an hour, or the table, could not be compacted
 
     def as_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
-def compact(lake: Lake, options: argparse.Namespace, now: datetime | None = None) -> list[Outcome]:
+def compact(
+    lake: Lake, options: argparse.Namespace, digests: Digests, now: datetime | None = None
+) -> list[Outcome]:
     """One for each table, whether or not there was something to do. Raises LakeError."""
     names = lake.tables() if options.table is None else [lake.table(options.table)]
     keep_drops(lake, names)
@@ -135,35 +133,47 @@ def compact(lake: Lake, options: argparse.Namespace, now: datetime | None = None
     with lake.progress.of("compacting", len(names)) as advance:
         for name in names:
             outcome = Outcome(dotted(name))
-            try:
-                compact_table(lake, name, outcome, options, now or datetime.now(UTC))
-            except ERRORS as error:
-                outcome.fault = str(error)
+            with told(outcome):
+                compact_table(lake, name, outcome, options, digests, now or datetime.now(UTC))
             outcomes.append(outcome)
             advance(1)
     return outcomes
 
 
+@contextmanager
+def told(outcome: Outcome) -> Iterator[None]:
+    """What can't be compacted does not hold up the rest."""
+    try:
+        yield
+    except ERRORS as error:
+        outcome.faults.append(str(error))
+
+
 def compact_table(
-    lake: Lake, name: tuple[str, str], outcome: Outcome, options: argparse.Namespace, now: datetime
+    lake: Lake,
+    name: tuple[str, str],
+    outcome: Outcome,
+    options: argparse.Namespace,
+    digests: Digests,
+    now: datetime,
 ) -> None:
     schema = schema_of(lake, name)
     outcome.has_schema = bool(schema.columns)
     hours = list_hours(lake, schema)
     closed = [one for one in hours if options.all or one.ends + options.older_than <= now]
-    outcome.open = len(hours) - len(closed)
-    look_at_all(lake, schema, closed)
+    find_inputs(lake, schema, closed, digests)
     todo = [one for one in closed if one.is_stale or options.rebuild]
-    outcome.current = len(closed) - len(todo)
+    outcome.open, outcome.current = len(hours) - len(closed), len(closed) - len(todo)
     if not todo:
         return
     stored = settle_columns(lake, schema)
     known = {column.name for column in schema.columns}
     with lake.progress.of(f"hours of {schema}", len(todo)) as advance:
         for hour in todo:
-            compact_hour(lake, schema, stored, hour, outcome)
-            outcome.unknown = sorted(outcome.rescued.keys() - known)
+            with told(outcome):
+                compact_hour(lake, schema, stored, hour, outcome)
             advance(1)
+    outcome.unknown = sorted(outcome.rescued.keys() - known)
 
 
 def schema_of(lake: Lake, name: tuple[str, str]) -> TableSchema:
@@ -179,123 +189,67 @@ def schema_of(lake: Lake, name: tuple[str, str]) -> TableSchema:
 # --------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Hour:
-    """What is there of an hour."""
-
-    folder: str  # public/client/cdc_date=2026-03-01/cdc_hour=09
-    ends: datetime
-    landed: list[LakeObject] = field(default_factory=list)
-    compacted: LakeObject | None = None
-    inputs: set[Input] = field(default_factory=set)  # of the Parquet
-
-    @property
-    def key(self) -> str:
-        return parquet_key(self.folder)
-
-    @property
-    def given(self) -> set[Input]:
-        return {input_of(one) for one in self.landed}
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether something has landed that is not in the Parquet."""
-        return self.compacted is None or not self.given <= self.inputs
-
-
-def list_hours(lake: Lake, schema: TableSchema) -> list[Hour]:
-    """Those that have objects in changes/."""
-    objects: dict[str, list[LakeObject]] = defaultdict(list)
-    for one in lake.objects(table_folder(schema)):
-        if one.key.endswith(LANDED):
-            objects[folder_of(one.key, CHANGES)].append(one)
-    return [Hour(folder, ends, landed) for folder, landed in objects.items() if (ends := end_of(folder))]
-
-
-def end_of(folder: str) -> datetime | None:
-    """When the hour is over; None for a folder of somebody else."""
-    found = re.search(r"/cdc_date=([0-9]{4}-[0-9]{2}-[0-9]{2})/cdc_hour=([0-9]{2})$", folder)
-    try:
-        begins = datetime.fromisoformat(f"{found[1]}T{found[2]}:00:00+00:00") if found else None
-    except ValueError:
-        return None
-    return begins and begins + timedelta(hours=1)
-
-
-def look_at_all(lake: Lake, schema: TableSchema, hours: Sequence[Hour]) -> None:
-    """Finds out what the hours' Parquet is made of. Raises LakeError."""
-    keys = {one.key for one in lake.objects(table_folder(schema, PARQUET))}
-    with ThreadPoolExecutor(HEAD_THREADS) as pool:
-        list(pool.map(lambda hour: look_at(lake, hour), [one for one in hours if one.key in keys]))
-
-
-def look_at(lake: Lake, hour: Hour) -> None:
-    """The digest of the inputs tells whether they are just what is there now; else they are in the file."""
-    found = lake.head(hour.key)
-    hour.compacted, hour.inputs = None, set()
-    if found is None:
-        return
-    hour.compacted, metadata = found
-    if metadata.get(DIGEST) == digest_of(hour.given):
-        hour.inputs = hour.given
-        return
-    (path,) = lake.fetch([hour.compacted])
-    with connected(lake.cache, MEMORY) as connection, reading(lake.uri(hour.key), (), {}):
-        (hour.inputs,) = read_inputs(connection, [path])
-
-
 def compact_hour(
     lake: Lake, schema: TableSchema, stored: Sequence[StoredColumn], hour: Hour, outcome: Outcome
 ) -> None:
     """Writes the Parquet, and adds to the outcome what is in it. Raises LakeError."""
     for _ in range(ROUNDS):
-        with file_of_hour(lake) as path:
-            made = write_hour(lake, schema, stored, hour, path)
-            inputs = hour.inputs | hour.given
-            metadata = {DIGEST: digest_of(inputs), "rows": str(made.rows)}
-            etag = hour.compacted.etag if hour.compacted else None
-            if lake.put_in_place(hour.key, path, etag, metadata):
+        with folder_of_parts(lake) as folder:
+            made = write_hour(lake, schema, stored, hour, folder)
+            metadata = {DIGEST: digest_of(hour.given)}
+            if lake.put_in_place(hour.key, made.path, hour.compacted and hour.compacted.etag, metadata):
                 outcome.hours += 1
                 outcome.rows += made.rows
                 outcome.inputs += len(hour.landed)
-                outcome.size_bytes += path.stat().st_size
+                outcome.size_bytes += made.path.stat().st_size
                 outcome.rescued += made.rescued
                 return
-        hour.landed = [one for one in lake.objects(f"{CHANGES}{hour.folder}/") if one.key.endswith(LANDED)]
-        look_at(lake, hour)
-    raise LakeError(
-        f"cannot write {lake.uri(hour.key)}: others keep writing it too: run the same command again"
-    )
+        find_again(lake, hour)
+        if not hour.is_stale:  # another run has just done it
+            return
+    raise lake.contended(hour.key)
 
 
 @contextmanager
-def file_of_hour(lake: Lake) -> Iterator[Path]:
-    make_folder(lake.parts)
-    path = lake.parts / f"{uuid.uuid4().hex}.parquet"
+def folder_of_parts(lake: Lake) -> Iterator[Path]:
+    """For files that are gone at the end."""
+    folder = lake.parts / uuid.uuid4().hex
+    with cache_failing(lake.cache):
+        make_folder(folder)
     try:
-        yield path
+        yield folder
     finally:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_hour(
-    lake: Lake, schema: TableSchema, stored: Sequence[StoredColumn], hour: Hour, path: Path
+    lake: Lake, schema: TableSchema, stored: Sequence[StoredColumn], hour: Hour, folder: Path
 ) -> Written:
-    """The hour's rows as a file; with those of its Parquet, if an object that they are of is gone."""
+    """The hour's rows as a file; with those of its Parquet, if an object that they are of is gone.
+
+    An object that is written anew after it was listed is named as it was when it was read.
+    """
     copies = lake.fetch(hour.landed)
+    asked_at = time.time()
     uris = {copy: lake.uri(one.key) for copy, one in zip(copies, hour.landed, strict=True)}
-    former = None
+    former: list[Path] = []
     if hour.compacted is not None and not hour.inputs <= hour.given:
-        former = rows_of(lake.fetch([hour.compacted]), stored)
+        former = lake.fetch([hour.compacted])
+    hour.landed = [one._replace(etag=version_of(copy)) for one, copy in zip(hour.landed, copies, strict=True)]
     inputs = hour.inputs | hour.given
+    path = folder / "changes.parquet"
 
-    def statement(shape: Shape) -> str:
-        return copy_statement(hour_query(shape.landed(lines_of(copies)), former), inputs, path)
+    def statements(shape: Shape) -> Iterator[str]:
+        rows = rows_query(shape.landed(lines_of(copies)), rows_of(former, stored) if former else None)
+        yield from copy_hour(connection, rows, inputs, path, row_bytes)
 
-    with connected(lake.cache, MEMORY) as connection, reading(f"{hour.folder}", copies, uris):
+    with connected(lake.cache, MEMORY) as connection, reading(hour.folder, copies, uris):
         connection.execute("SET preserve_insertion_order = true")
-        with_unknown(connection, stored_shape(schema, stored), copies, statement)
-        return written(connection, path)
+        row_bytes = mean_row_bytes(connection, copies, former)
+        with_unknown(connection, stored_shape(schema, stored), copies, statements)
+        made = written(connection, path)
+    lake.forget(copies, asked_at)
+    return made
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -312,8 +266,8 @@ def show(outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
         for line in report(outcomes, options):
             print(line)
     for one in outcomes:
-        if one.fault:
-            print(f"error: {one.table}: {one.fault}", file=sys.stderr)
+        for fault in one.faults:
+            print(f"error: {one.table}: {fault}", file=sys.stderr)
 
 
 def report(outcomes: Sequence[Outcome], options: argparse.Namespace) -> Iterator[str]:
@@ -330,14 +284,16 @@ def report(outcomes: Sequence[Outcome], options: argparse.Namespace) -> Iterator
 
 def rescued_lines(one: Outcome) -> Iterator[str]:
     """Which values are in cdc_rescued, why, and what is to be done."""
-    advice = f"python lake.py schema {one.table} publish, then compact {one.table} --rebuild"
+    advice = f"python lake.py schema {one.table} publish, and the views show them"
     if one.rescued and not one.has_schema:
         yield f"{one.table}: there is no schema of it, so all its values are in cdc_rescued: {advice}"
         return
     for column, count in sorted(one.rescued.items()):
-        why = "the schema has no such column" if column in one.unknown else "not of its type"
-        values = plural(count, "value")
-        yield f"{one.table}: {values} of {printable(column)} in cdc_rescued, {why}: {advice}"
+        values = f"{one.table}: {plural(count, 'value')} of {printable(column)} in cdc_rescued"
+        if column in one.unknown:
+            yield f"{values}, the schema has no such column: {advice}"
+        else:
+            yield f"{values}, not of its type: see python lake.py show {one.table} --view history --all"
 
 
 def summary(outcomes: Sequence[Outcome], options: argparse.Namespace) -> str:

@@ -177,7 +177,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def stored_type(self, kind: ValueType) -> str:
-        """Of a column of Parquet, one of those that parquet.stored_kind gives."""
+        """Of a column of Parquet, one of those that parquet_columns.stored_kind gives."""
 
     @abstractmethod
     def restored(self, column: str, kind: ValueType) -> str:
@@ -452,6 +452,7 @@ class Athena(Dialect):
 
     name = "athena"
     document = (LINE,)
+    has_parquet = False  # whose times it reads to the millisecond: then ours of the lines are no finer
     types: ClassVar[dict[str, str]] = {
         "int2": "SMALLINT",
         "int4": "INTEGER",
@@ -504,8 +505,12 @@ class Athena(Dialect):
             return f"decimal({kind.precision},{kind.scale})"
         return HIVE[kind.kind]
 
+    def cast(self, text: str, kind: ValueType) -> str:
+        value = self.value(text, kind)
+        is_finer = self.has_parquet and kind.kind == "timestamptz"
+        return f"date_trunc('millisecond', {value})" if is_finer else value
+
     def restored(self, column: str, kind: ValueType) -> str:
-        """A timestamp of Parquet has milliseconds in Athena, those of the other rows microseconds."""
         return f"CAST({column} AS TIMESTAMP(6))" if kind.kind in ("timestamp", "timestamptz") else column
 
     def stored_text(self, column: str, kind: ValueType) -> str:

@@ -17,14 +17,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from lake_tools.bucket import CONTROL, GENERATIONS, Lake
+from lake_tools.bucket import CONTROL, GENERATIONS, LANDED, Lake
 from lake_tools.schemas import control_rows
 from lake_tools.settings import LakeError
 from lambda_function import escape, gzipped
 
 NAME = "drops.jsonl.gz"
 DROP_TABLE = "drop-table"
-ROUNDS = 5  # how often another compaction may have just written the object
 
 
 class Dropped(msgspec.Struct, rename="kebab"):
@@ -50,17 +49,16 @@ encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def keep_drops(lake: Lake, names: Sequence[tuple[str, str]]) -> None:
-    """Keeps what control/ says of these tables. Raises LakeError."""
+    """Keeps what control/ says of these tables; of one that was never dropped, that. Raises LakeError."""
     found: dict[tuple[str | None, str | None], set[str]] = defaultdict(set)
     for dropped in dropped_tables(lake):
         found[dropped.schema_name, dropped.table_name].add(dropped.timestamp)
     for name in names:
-        if name in found:
-            keep_drops_of(lake, name, found[name])
+        keep_drops_of(lake, name, found[name])
 
 
 def dropped_tables(lake: Lake) -> Iterable[Dropped]:
-    objects = [one for one in lake.objects(CONTROL) if one.key.endswith(".jsonl.gz")]
+    objects = [one for one in lake.objects(CONTROL) if one.key.endswith(LANDED)]
     for one, path in zip(objects, lake.fetch(objects), strict=True):
         for row in control_rows(lake, one, path):
             envelope = bytes(row.cdc_envelope)
@@ -75,15 +73,15 @@ def dropped_tables(lake: Lake) -> Iterable[Dropped]:
 
 def keep_drops_of(lake: Lake, name: tuple[str, str], timestamps: set[str]) -> None:
     key = f"{GENERATIONS}{escape(name[0])}/{escape(name[1])}/{NAME}"
-    for _ in range(ROUNDS):
-        version = lake.get_version(key)
-        kept = read_drops(lake, key, version[0]) if version else set()
-        if timestamps <= kept:
-            return
+
+    def with_timestamps(body: bytes | None) -> bytes | None:
+        kept = read_drops(lake, key, body) if body is not None else set()
+        if body is not None and timestamps <= kept:
+            return None
         lines = [Line(Envelope(Dropped(DROP_TABLE, *name, at))) for at in sorted(kept | timestamps)]
-        if lake.put_in_place(key, gzipped([encode_lines(lines)]), version and version[1]):
-            return
-    raise LakeError(f"cannot write {lake.uri(key)}: others keep writing it too: run the same command again")
+        return gzipped([encode_lines(lines)])
+
+    lake.replace(key, with_timestamps)
 
 
 def read_drops(lake: Lake, key: str, body: bytes) -> set[str]:

@@ -1,6 +1,6 @@
 """Which columns of Parquet hold the values of a table's columns, for as long as there are files of it.
 
-    parquet/public/client/_columns.json
+    schemas/public/client/parquet.json
     [{"source": "amount", "name": "amount", "kind": {"kind": "decimal", "precision": 12, "scale": 2}},
      {"source": "amount", "name": "amount_v2", "kind": {"kind": "decimal", "precision": 14, "scale": 4}}]
 
@@ -19,15 +19,14 @@ from typing import Final
 
 import msgspec
 
-from lake_tools.bucket import PARQUET, Lake
+from lake_tools.bucket import SCHEMAS, Lake
 from lake_tools.dialects import Athena, ValueType, value_type
 from lake_tools.schemas import TableSchema
 from lake_tools.settings import LakeError
 from lambda_function import RESERVED_COLUMNS, escape
 
-LIST = "_columns.json"  # engines pass over objects whose names begin so
-OWN = "cdc__"  # what columns of the queries' own begin with
-ROUNDS = 5  # how often another compaction may have just written the list
+LIST = "parquet.json"  # not beside the Parquet: who reads that folder whole would stumble over it
+OWN = "cdc__"  # what columns of the queries' own begin with, and no others
 WIDENING: Final = (("int2", "int4", "int8"), ("float4", "float8"))
 STORED_AS_TEXT = ("uuid", "time", "timetz")  # Hive has no types for them
 
@@ -98,34 +97,33 @@ def new_name(source: str, columns: Iterable[StoredColumn]) -> str:
 
 
 def list_key(schema: str, table: str) -> str:
-    return f"{PARQUET}{escape(schema)}/{escape(table)}/{LIST}"
+    return f"{SCHEMAS}{escape(schema)}/{escape(table)}/{LIST}"
 
 
 def read_columns(lake: Lake, schema: TableSchema) -> tuple[StoredColumn, ...]:
     """The list; empty while nothing of the table was compacted. Raises LakeError."""
-    return read_version(lake, list_key(schema.schema, schema.table))[0]
+    key = list_key(schema.schema, schema.table)
+    return decoded(lake, key, lake.get(key))
 
 
 def settle_columns(lake: Lake, schema: TableSchema) -> tuple[StoredColumn, ...]:
     """The list, with the schema's columns in it. Raises LakeError."""
-    key = list_key(schema.schema, schema.table)
-    for _ in range(ROUNDS):
-        stored, etag = read_version(lake, key)
-        wanted = extended(stored, schema)
-        if wanted == stored and etag is not None:
-            return stored
-        if lake.put_in_place(key, msgspec.json.format(msgspec.json.encode(wanted), indent=1), etag):
-            return wanted
-    raise LakeError(f"cannot write {lake.uri(key)}: others keep writing it too: run the same command again")
+    key, settled = list_key(schema.schema, schema.table), tuple[StoredColumn, ...]()
+
+    def with_columns(body: bytes | None) -> bytes | None:
+        nonlocal settled
+        stored = decoded(lake, key, body)
+        settled = extended(stored, schema)
+        is_settled = settled == stored and body is not None
+        return None if is_settled else msgspec.json.format(msgspec.json.encode(settled), indent=1)
+
+    lake.replace(key, with_columns)
+    return settled
 
 
-def read_version(lake: Lake, key: str) -> tuple[tuple[StoredColumn, ...], str | None]:
-    found = lake.get_version(key)
-    if found is None:
-        return (), None
-    body, etag = found
+def decoded(lake: Lake, key: str, body: bytes | None) -> tuple[StoredColumn, ...]:
     try:
-        return msgspec.json.decode(body, type=tuple[StoredColumn, ...]), etag
+        return msgspec.json.decode(body, type=tuple[StoredColumn, ...]) if body is not None else ()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LakeError(
             f"{lake.uri(key)} is no list of columns: bring an older version of the object back"

@@ -127,7 +127,7 @@ def read_schemas(
                 raise
             on_fault(error)
     untold = [name for name in names if name not in found or found[name].source == "control"]
-    derived = derive(lake, untold, {name: one.masks for name, one in found.items()})
+    derived = derive_if_open(lake, untold, {name: one.masks for name, one in found.items()})
     found |= {(one.schema, one.table): one for one in derived}
     return [found[name] for name in names if name in found]
 
@@ -177,6 +177,21 @@ def require_masks(lake: Lake, on_fault: Callable[[LakeError], None] | None = Non
 
     on_fault is told of an object that is no schema; None: that raises LakeError.
     """
+    for one in published_schemas(lake, on_fault):
+        known = lake.settings.masks.get((one.schema, one.table), {})
+        if unknown := [name for name in one.masks if name not in known]:
+            raise LakeError(
+                f"{lake.uri(one.key)} says that {', '.join(unknown)} of {one} "
+                f"{'is' if len(unknown) == 1 else 'are'} masked, and MASKED_COLUMNS does not: set it, and "
+                "MASK_SECRET or MASK_SECRET_ARN, as for setup_dms.py; "
+                "where masks were taken away, setup_dms.py apply writes the schemas anew"
+            )
+
+
+def published_schemas(
+    lake: Lake, on_fault: Callable[[LakeError], None] | None = None
+) -> Iterator[TableSchema]:
+    """What is in schemas/; on_fault as above."""
     for table in lake.published():
         try:
             one = read_published(lake, *table)
@@ -184,15 +199,9 @@ def require_masks(lake: Lake, on_fault: Callable[[LakeError], None] | None = Non
             if on_fault is None:
                 raise
             on_fault(error)
-            continue
-        known = lake.settings.masks.get(table, {})
-        if unknown := [name for name in one.masks if name not in known] if one else []:
-            raise LakeError(
-                f"{lake.uri(schema_key(*table))} says that {', '.join(unknown)} of {dotted(table)} "
-                f"{'is' if len(unknown) == 1 else 'are'} masked, and MASKED_COLUMNS does not: set it, and "
-                "MASK_SECRET or MASK_SECRET_ARN, as for setup_dms.py; "
-                "where masks were taken away, setup_dms.py apply writes the schemas anew"
-            )
+        else:
+            if one is not None:
+                yield one
 
 
 def write(lake: Lake, one: TableSchema) -> None:
@@ -322,6 +331,16 @@ def derive(
     ]
 
 
+def derive_if_open(lake: Lake, tables: Iterable[tuple[str, str]], published: Masks) -> list[TableSchema]:
+    """As derive() has them; nothing where control/ is closed to the reader."""
+    try:
+        return derive(lake, tables, published)
+    except LakeError as error:
+        if code_of(error) != "AccessDenied":
+            raise
+        return []
+
+
 def definitions(lake: Lake, objects: Sequence[LakeObject]) -> list[Envelope]:
     """The envelopes with a table-def, in the order in which DMS wrote them."""
     found = [
@@ -430,7 +449,8 @@ def warn(fault: LakeError) -> None:
 def schema_of(lake: Lake, name: str) -> TableSchema:
     """The table's; says so on stderr when DMS has seen other columns since it was published."""
     found = read_schema(lake, *lake.table(name))
-    for seen in seen_since(lake, found) if found.source == "catalog" else ():
+    name_of = (found.schema, found.table)
+    for seen in derive_if_open(lake, [name_of], {name_of: found.masks}) if found.source == "catalog" else ():
         others = {one.name for one in seen.columns} ^ {one.name for one in found.columns}
         if others and seen.published_at > found.published_at:
             print(
@@ -439,17 +459,6 @@ def schema_of(lake: Lake, name: str) -> TableSchema:
                 file=sys.stderr,
             )
     return found
-
-
-def seen_since(lake: Lake, schema: TableSchema) -> list[TableSchema]:
-    """What DMS has seen the table be; nothing where control/ is closed to the reader."""
-    name = (schema.schema, schema.table)
-    try:
-        return derive(lake, [name], {name: schema.masks})
-    except LakeError as error:
-        if code_of(error) != "AccessDenied":
-            raise
-        return []
 
 
 def overview(lake: Lake, shown: Sequence[TableSchema], missing: Sequence[tuple[str, str]]) -> Iterator[str]:

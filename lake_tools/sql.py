@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from lake_tools.bucket import CONTROL, GENERATIONS, PARQUET, QUARANTINE, Lake, digest, dotted
-from lake_tools.compact import list_hours, look_at_all
 from lake_tools.dialects import RESCUED, Athena, Dialect, DuckDB, ValueType, literal, quoted
+from lake_tools.hours import find_inputs, list_hours
 from lake_tools.parquet import OBJECT
 from lake_tools.parquet_columns import StoredColumn, read_columns
-from lake_tools.schemas import TableSchema, read_schema
+from lake_tools.schemas import TableSchema, published_schemas, read_schema
 from lake_tools.set_aside import RESTRICTED
 from lake_tools.settings import LakeError
 from lake_tools.tables import Listed, lines_of, rows_of
@@ -78,8 +78,11 @@ def check_moment(view: str, at: str | None) -> None:
 def run(options: argparse.Namespace, lake: Lake) -> int:
     check_moment(options.view, options.at)
     schema = read_schema(lake, *lake.table(options.table))
-    there = look(lake, schema, options.parquet_before)
-    shape = Shape(schema, DIALECTS[options.engine]())
+    there = available(lake, schema, options.parquet_before)
+    dialect = DIALECTS[options.engine]()
+    if isinstance(dialect, Athena):
+        dialect.has_parquet = there.stored is not None
+    shape = Shape(schema, dialect)
     stem = stem_of((schema.schema, schema.table), lake.known_tables)
     remarks = [*notes(shape, there)]
     if options.engine == "athena":
@@ -95,25 +98,26 @@ def run(options: argparse.Namespace, lake: Lake) -> int:
 
 
 @dataclass(frozen=True)
-class There:
+class Available:
     """What there is to read: a pattern that finds no object is an error in DuckDB."""
 
     has_lines: bool = True
-    has_control: bool = True  # and it is open to readers
+    has_control: bool = True
+    is_closed: bool = False  # control/, to readers without the pipeline's tag
     has_generations: bool = False
     stored: tuple[StoredColumn, ...] | None = None  # None: there is no Parquet
     first_line_date: date | None = None  # days before it are in Parquet; None: all lines are read
 
 
-def look(lake: Lake, schema: TableSchema, parquet_before: date | None) -> There:
+def available(lake: Lake, schema: TableSchema, parquet_before: date | None) -> Available:
     """Raises LakeError, also where something before that day is not in Parquet."""
     found = Listed.of(lake, schema)
-    is_masked = bool(lake.settings.masks or schema.masks)
     if parquet_before is not None:
         check_compacted(lake, schema, parquet_before)
-    return There(
+    return Available(
         bool(found.landed),
-        not is_masked and any(one.key.startswith(CONTROL) for one in found.control),
+        any(one.key.startswith(CONTROL) for one in found.control),
+        bool(lake.settings.masks) or any(one.masks for one in published_schemas(lake, lambda _: None)),
         any(one.key.startswith(GENERATIONS) for one in found.control),
         read_columns(lake, schema) if found.compacted else None,
         parquet_before,
@@ -123,7 +127,7 @@ def look(lake: Lake, schema: TableSchema, parquet_before: date | None) -> There:
 def check_compacted(lake: Lake, schema: TableSchema, before: date) -> None:
     first = datetime(before.year, before.month, before.day, tzinfo=UTC)
     hours = [one for one in list_hours(lake, schema) if one.ends <= first]
-    look_at_all(lake, schema, hours)
+    find_inputs(lake, schema, hours, {})
     if stale := [one for one in hours if one.is_stale]:
         raise LakeError(
             f"{plural(len(stale), 'hour')} of {schema} before {before} not in Parquet, the first is "
@@ -159,7 +163,7 @@ def first_date_of(lake: Lake, schema: TableSchema) -> date:
     return min(days) - OLDEST if days else FIRST_DATE
 
 
-def notes(shape: Shape, there: There) -> Iterable[str]:
+def notes(shape: Shape, there: Available) -> Iterable[str]:
     """What a reader has to know, as comments."""
     yield f"-- {shape.schema} in {shape.dialect.name}, by its schema of {shape.schema.published_at}"
     for column in shape.columns:
@@ -167,8 +171,10 @@ def notes(shape: Shape, there: There) -> Iterable[str]:
             yield f"-- column {json.dumps(column.source, ensure_ascii=False)} is {column.sql} here"
     if there.first_line_date is not None:
         yield f"-- What comes to a day before {there.first_line_date} shows once lake.py compact has seen it."
-    if there.has_generations and not there.has_control:
+    if there.is_closed:
         yield "-- control/ is closed to readers: a reload shows once lake.py compact has seen it."
+    if there.has_lines:
+        yield "-- Of lines, values of columns that the schema does not know are not in cdc_rescued here."
     if isinstance(shape.dialect, Athena):
         yield "-- Athena takes one statement at a time."
         if there.stored is not None:
@@ -180,7 +186,7 @@ def notes(shape: Shape, there: There) -> Iterable[str]:
 
 
 @dataclass(frozen=True)
-class Sources:
+class TableSources:
     """Relations, as SQL; stem: what the names of the table's views begin with."""
 
     lines: str | None
@@ -190,16 +196,18 @@ class Sources:
     stored: tuple[StoredColumn, ...] = ()
 
 
-def duckdb_sources(schema: TableSchema, stem: str, place: str, there: There) -> tuple[list[str], Sources]:
+def duckdb_sources(
+    schema: TableSchema, stem: str, place: str, there: Available
+) -> tuple[list[str], TableSources]:
     """place: "s3://landing/raw/", "output/"."""
     lines = f"{place}{table_folder(schema)}*/*/*.jsonl.gz" if there.has_lines else None
-    control = [f"{place}{CONTROL}*/*.jsonl.gz"] if there.has_control else []
+    control = [f"{place}{CONTROL}*/*.jsonl.gz"] if there.has_control and not there.is_closed else []
     control += [f"{place}{table_folder(schema, GENERATIONS)}*.jsonl.gz"] if there.has_generations else []
     parquet = f"{place}{table_folder(schema, PARQUET)}*/*/{OBJECT}"
     since = ""
     if there.first_line_date is not None:
         since = f" WHERE cdc_date >= DATE '{there.first_line_date}'"
-    return ["SET TimeZone = 'UTC'"], Sources(
+    return ["SET TimeZone = 'UTC'"], TableSources(
         f"(SELECT json FROM read_ndjson_objects({literal(lines)}, hive_partitioning = true){since}) AS lines"
         if lines
         else None,
@@ -211,8 +219,8 @@ def duckdb_sources(schema: TableSchema, stem: str, place: str, there: There) -> 
 
 
 def athena_sources(
-    schema: TableSchema, stem: str, place: str, first_date: date, there: There
-) -> tuple[list[str], Sources]:
+    schema: TableSchema, stem: str, place: str, first_date: date, there: Available
+) -> tuple[list[str], TableSources]:
     """External tables: of lines, a column each; of Parquet. Partitions are projected: nothing is crawled."""
     # Not control_lines: those are the lines of a table client_control.
     lines, control, generations, parquet = (
@@ -234,7 +242,7 @@ def athena_sources(
     hourly = ["cdc_date", "cdc_hour"]
     statements = [external_table(lines, place + table_folder(schema), hourly, dates | hours)]
     controls = []
-    if there.has_control or not there.has_generations:
+    if not there.is_closed:
         statements.append(external_table(control, place + CONTROL, ["cdc_date"], dates))
         controls.append(control)
     if there.has_generations:
@@ -245,9 +253,10 @@ def athena_sources(
         statements.append(parquet_table(parquet, folder, there.stored, hourly, dates | hours))
     since = f"(SELECT * FROM {lines} WHERE cdc_date >= '{there.first_line_date}') AS lines"
     drops = " UNION ALL ".join(f"SELECT line FROM {name}" for name in controls)
-    return statements, Sources(
+    nothing = "SELECT CAST(NULL AS VARCHAR) AS line WHERE FALSE"
+    return statements, TableSources(
         lines if there.first_line_date is None else since,
-        controls[0] if len(controls) == 1 else f"({drops}) AS controls",
+        controls[0] if len(controls) == 1 else f"({drops or nothing}) AS controls",
         stem,
         parquet if there.stored is not None else None,
         there.stored or (),
@@ -294,7 +303,7 @@ TBLPROPERTIES (
 )"""
 
 
-def view_statements(shape: Shape, sources: Sources, view: str, at: str | None) -> list[str]:
+def view_statements(shape: Shape, sources: TableSources, view: str, at: str | None) -> list[str]:
     """The view that was asked for, and those below it."""
     names = {name: quoted(f"{sources.stem}_{name}") for name in ("landed", "drops", "history")}
     relations = Relations(**names)

@@ -18,7 +18,7 @@ import sys
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from lake_tools.bucket import (
     CHANGES,
     CONTROL,
     GENERATIONS,
+    LANDED,
     PARQUET,
     Lake,
     LakeObject,
@@ -46,15 +47,13 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 KEPT_SECONDS = 7 * 24 * 3600
-LANDED = ".jsonl.gz"
-# What Kinesis has delivered again can stand in two objects.
+# What Kinesis has delivered again can stand in two objects; mostly nothing has, and a look at that is cheap.
+HAS_COPIES = """
+SELECT count(*) > (SELECT count(*) FROM (SELECT DISTINCT cdc_shard_id, cdc_sequence_number FROM history))
+FROM history"""
 ONE_EACH = """
-DELETE FROM history
-USING (
-    SELECT cdc_shard_id AS shard, cdc_sequence_number AS number, min(rowid) AS first_row
-    FROM history GROUP BY ALL HAVING count(*) > 1
-) AS copies
-WHERE cdc_shard_id = shard AND cdc_sequence_number = number AND history.rowid <> first_row"""
+CREATE OR REPLACE TABLE history AS SELECT * FROM history
+QUALIFY row_number() OVER (PARTITION BY cdc_shard_id, cdc_sequence_number) = 1"""
 
 
 class Listed(NamedTuple):
@@ -115,7 +114,7 @@ def fetch(lake: Lake, listed: Listed, connection: DuckDBPyConnection) -> Copies:
 
 
 def inputs_of(lake: Lake, connection: DuckDBPyConnection, files: Sequence[Path]) -> list[set[Input]]:
-    with reading(f"Parquet of {lake.uri(PARQUET)}", (), {}):
+    with reading(f"Parquet of {lake.uri(PARQUET)}"):
         return read_inputs(connection, files)
 
 
@@ -128,8 +127,7 @@ def fetch_control(lake: Lake, control: Sequence[LakeObject]) -> tuple[Sequence[L
         if not kept or code_of(error) != "AccessDenied":
             raise
         print(
-            f"{lake.uri(CONTROL)} is closed to you: of reloads, only those that lake.py compact has seen by "
-            f"{kept[0].last_modified:%Y-%m-%d %H:%M} UTC are known",
+            f"{lake.uri(CONTROL)} is closed to you: only reloads that lake.py compact has seen are known",
             file=sys.stderr,
         )
         return kept, lake.fetch(kept)
@@ -178,11 +176,12 @@ def make_views(
     landed, compacted = copies.landed, copies.compacted
     with reading(f"{len(landed) + len(compacted)} objects of {schema}", landed, copies.uris):
         create = f"CREATE TABLE history AS {shape.compacted(rows_of(compacted, stored), stored)} UNION ALL "
-        with_unknown(connection, shape, landed, lambda known: create + known.landed(lines_of(landed)))
-        connection.execute(ONE_EACH)
+        with_unknown(connection, shape, landed, lambda known: [create + known.landed(lines_of(landed))])
+        if connection.execute(HAS_COPIES).fetchone() == (True,):
+            connection.execute(ONE_EACH)
     with reading(f"{len(copies.control)} objects of {CONTROL}", copies.control, copies.uris):
         connection.execute(f"CREATE TABLE drops AS {shape.drops(lines_of(copies.control))}")
-    with reading(f"the views of {schema}", (), {}):
+    with reading(f"the views of {schema}"):
         connection.execute(f"CREATE VIEW changes AS {shape.changes(Relations())}")
         if schema.primary_key:
             connection.execute(f"CREATE VIEW current AS {shape.current(Relations())}")
@@ -190,29 +189,32 @@ def make_views(
 
 
 def with_unknown(
-    connection: DuckDBPyConnection, shape: Shape, landed: Sequence[Path], query: Callable[[Shape], str]
+    connection: DuckDBPyConnection,
+    shape: Shape,
+    landed: Sequence[Path],
+    statements: Callable[[Shape], Iterable[str]],
 ) -> None:
-    """Runs the query of the shape; if the lines have members that no column is of, once more, with these.
+    """Runs the statements of the shape; if the lines have members that no column is of, anew with these.
 
     Most often there are none, and looking for them first would take as long as reading.
     """
     import duckdb
 
     try:
-        connection.execute(query(shape.with_extra(())))
+        for statement in statements(shape.with_extra(())):
+            connection.execute(statement)
     except duckdb.InvalidInputException as error:
         if UNKNOWN not in str(error):
             raise
-        found = connection.execute(
-            f"SELECT DISTINCT unnest(json_keys(json)) FROM {lines_of(landed)}"
-        ).fetchall()
-        extra = sorted({name for (name,) in found} - {*shape.known_members})
-        connection.execute(query(shape.with_extra(extra)))
+        names = f"SELECT DISTINCT unnest(json_keys(json)) FROM {lines_of(landed)}"
+        extra = sorted({name for (name,) in connection.execute(names).fetchall()} - {*shape.known_members})
+        for statement in statements(shape.with_extra(extra)):
+            connection.execute(statement)
 
 
 @contextmanager
-def reading(what: str, files: Sequence[Path], uris: Mapping[Path, str]) -> Iterator[None]:
-    """Makes LakeErrors of DuckDB's, which name the file that is to blame, if one is."""
+def reading(what: str, files: Sequence[Path] = (), uris: Mapping[Path, str] | None = None) -> Iterator[None]:
+    """Makes LakeErrors of DuckDB's, which name the one of the files that is to blame, if one is."""
     import duckdb
 
     try:
@@ -221,8 +223,8 @@ def reading(what: str, files: Sequence[Path], uris: Mapping[Path, str]) -> Itera
         for path in files:
             if not holds_json_lines(path):
                 raise LakeError(
-                    f"cannot read {uris.get(path, path)}: it is no gzip of JSON Lines, or its copy is none: "
-                    f"remove {path} and run it again; if something else wrote the object, move it away"
+                    f"cannot read {(uris or {}).get(path, path)}: it is no gzip of JSON Lines, or its copy "
+                    f"is none: remove {path} and run it again; move away what something else wrote"
                 ) from error
         raise LakeError(
             f"cannot read {what}: DuckDB: {type(error).__name__}: "

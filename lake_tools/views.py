@@ -98,7 +98,7 @@ def shown_columns(schema: TableSchema, dialect: Dialect) -> tuple[ShownColumn, .
     return tuple(shown)
 
 
-class Sources:
+class ColumnSources:
     """Where Parquet has a column's values, as SQL: the value, the text that was rescued, that of formers."""
 
     def __init__(self, column: ShownColumn, stored: Sequence[StoredColumn], dialect: Dialect) -> None:
@@ -233,7 +233,7 @@ FROM (
         as it was of another type.
         """
         dialect = self.dialect
-        sources = [Sources(column, stored, dialect) for column in self.columns]
+        sources = [ColumnSources(column, stored, dialect) for column in self.columns]
         lost = self.lost(sources, stored)
         found = [f"{json_of(one, dialect)} AS {OWN}json_{place}" for place, one in enumerate(lost.values())]
         found += [
@@ -264,14 +264,14 @@ FROM (
     ) AS {OWN}stored
 ) AS {OWN}typed"""
 
-    def lost(self, sources: Sequence[Sources], stored: Sequence[StoredColumn]) -> dict[str, Formers]:
+    def lost(self, sources: Sequence[ColumnSources], stored: Sequence[StoredColumn]) -> dict[str, Formers]:
         """By member, the columns of Parquet whose values may have none in the views, and when that is."""
         lost = {
             column.source: Formers(one.formers, f"{column.sql} IS NULL")
             for column, one in zip(self.columns, sources, strict=True)
             if one.formers and column.kind.kind != "text"
         }
-        known = {column.source for column in self.columns}
+        known = {column.source for column in self.columns} | {*self.schema.dropped}
         for one in stored:
             if one.source not in known:  # it was dropped
                 lost.setdefault(one.source, Formers([], "TRUE")).columns.append(one)
@@ -285,6 +285,7 @@ FROM (
             for place, column in enumerate(self.columns)
         }
         kept = f"{OWN}rescued"
+        healed |= dict.fromkeys(self.schema.dropped, "TRUE")  # what is masked by now is not shown
         if healed:
             names = [f"CASE WHEN {one} THEN {member_pattern(name)} END" for name, one in healed.items()]
             rest = dialect.without_members(kept, f"concat_ws('|', {listed(names)})")
@@ -312,7 +313,7 @@ FROM (
         found = [
             f"{path('cdc_envelope', 'metadata', name)} = {literal(text)}" for name, text in wanted.items()
         ]
-        at = self.dialect.value(path("cdc_envelope", "metadata", "timestamp"), ValueType("timestamptz"))
+        at = self.dialect.cast(path("cdc_envelope", "metadata", "timestamp"), ValueType("timestamptz"))
         return f"SELECT {at} AS dropped_at\nFROM {source}\nWHERE {' AND '.join(found)}"
 
     # Views on rows ---------------------------------------------------------------------------------------

@@ -88,8 +88,8 @@ class Landing:
             json=True,
         )
         now = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=before or 0)
-        (outcome,) = compact.compact(self.lake, options, now)
-        assert outcome.fault == ""
+        (outcome,) = compact.compact(self.lake, options, {}, now)
+        assert outcome.faults == []
         return outcome
 
     def file(self, hour: int) -> Path:

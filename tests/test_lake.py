@@ -106,7 +106,8 @@ def test_settings_of_the_database_are_asked_for_when_needed(values: dict[str, st
 
 
 def test_settings_do_not_show_the_password() -> None:
-    assert "secret" not in repr(LakeSettings(s3_bucket="landing", pgpassword="secret"))
+    settings = LakeSettings(s3_bucket="landing", pgpassword="opensesame", mask_secret="opensesame-too")
+    assert "opensesame" not in repr(settings)
 
 
 # ----------------------------------------------------------------------------------------------------------

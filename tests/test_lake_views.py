@@ -30,12 +30,12 @@ from replication_support import Database, Stream, land, played, task_configurati
 from lake import main
 from lake_tools.bucket import Lake
 from lake_tools.dialects import Athena, DuckDB
-from lake_tools.parquet import hour_query, stored_shape
+from lake_tools.parquet import in_order, rows_query, stored_shape
 from lake_tools.parquet_columns import extended
 from lake_tools.schemas import LakeColumn, TableSchema, publish, read_schema
 from lake_tools.settings import LakeError, LakeSettings
 from lake_tools.show import Rows, write_table
-from lake_tools.sql import There, athena_sources, first_date_of, stem_of, view_statements
+from lake_tools.sql import Available, athena_sources, first_date_of, stem_of, view_statements
 from lake_tools.tables import Copies, as_of, connected, lines_of, make_views, open_table
 from lake_tools.views import Shape, shown_columns
 from local_run.postgres import Server
@@ -165,12 +165,12 @@ CREATE OR REPLACE MACRO json_format(document) AS CAST(document AS VARCHAR);
 CREATE OR REPLACE MACRO json_parse(text) AS CAST(text AS JSON);
 """
 STORED = extended((), ACCOUNT)
-COMPACTED = There(has_generations=True, stored=STORED)
+COMPACTED = Available(has_generations=True, stored=STORED)
 
 
-@pytest.mark.parametrize("there", [There(), COMPACTED], ids=["lines", "lines and Parquet"])
+@pytest.mark.parametrize("there", [Available(), COMPACTED], ids=["lines", "lines and Parquet"])
 @pytest.mark.parametrize("view", ["current", "history", "changes", "as-of"])
-def test_athena_text_is_of_athenas_dialect(view: str, there: There) -> None:
+def test_athena_text_is_of_athenas_dialect(view: str, there: Available) -> None:
     statements, sources = athena_sources(ACCOUNT, "public_account", "s3://landing/raw/", DAY, there)
     at = "2026-03-01T09:30:00.000000Z" if view == "as-of" else None
 
@@ -182,7 +182,7 @@ def test_athena_text_is_of_athenas_dialect(view: str, there: There) -> None:
 
 
 def test_athena_tables_project_their_partitions() -> None:
-    statements, _ = athena_sources(ACCOUNT, "public_account", "s3://a/", DAY, There())
+    statements, _ = athena_sources(ACCOUNT, "public_account", "s3://a/", DAY, Available())
 
     assert (
         statements[0]
@@ -212,7 +212,7 @@ def test_athena_views_give_the_same_rows(database: Any, tmp_path: Path, seed: in
     source = random.Random(seed)
     words = [(source.choice(WORDS), source.randint(1, 4), source.randint(1, 4)) for _ in range(40)]
     played_rows = lake_model.play([(*word, source.random() < 0.5, source.random() < 0.5) for word in words])
-    _, sources = athena_sources(ACCOUNT, "public_account", "s3://landing/", DAY, There(stored=STORED))
+    _, sources = athena_sources(ACCOUNT, "public_account", "s3://landing/", DAY, Available(stored=STORED))
     lines = [(json.dumps(row, separators=(",", ":")), "2026-03-01", "09") for row in played_rows.rows]
     drops = [(line,) for path in control(tmp_path, played_rows.drops) for line in read_lines(path)]
 
@@ -228,7 +228,7 @@ def test_athena_views_give_the_same_rows(database: Any, tmp_path: Path, seed: in
         if rows:
             database.executemany(f"INSERT INTO {table}", rows)
     (compacted,) = written(tmp_path, played_rows.rows[: len(lines) // 2], 1)  # some are in both
-    hour = hour_query(stored_shape(ACCOUNT, STORED).landed(lines_of([compacted])), None)
+    hour = in_order(f"({rows_query(stored_shape(ACCOUNT, STORED).landed(lines_of([compacted])), None)})")
     database.execute(
         f"CREATE OR REPLACE TABLE {sources.parquet} AS "
         f"SELECT *, '2026-03-01' AS cdc_date, '09' AS cdc_hour FROM ({hour})"

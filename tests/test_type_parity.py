@@ -137,8 +137,8 @@ def parquet(database: Database, stream: Stream, s3: Any, tmp_path: Path) -> list
     lake = Lake(settings, boto3.Session(), tmp_path / "cache")
     publish(lake)
     options = argparse.Namespace(table="public.every_type", all=True, rebuild=False, older_than=timedelta())
-    (outcome,) = compact(lake, options)
-    assert (outcome.fault, outcome.rows, outcome.rescued) == ("", 3, {})
+    (outcome,) = compact(lake, options, {})
+    assert (outcome.faults, outcome.rows, outcome.rescued) == ([], 3, {})
     objects = lake.objects("parquet/public/every_type/cdc_date=")
     return lake.fetch(objects)
 
