@@ -20,8 +20,8 @@ test: $(VENV)/tools
 # a hundred kills, an hour that is larger than memory.
 soak: $(VENV)/tools
 	SOAK=1 DELIVERY_SCHEDULES=30000 $(BIN)/python -m pytest --dist=load tests/test_chain.py tests/test_delivery.py
-	SOAK=1 $(BIN)/python -m pytest -n0 -rP tests/test_local_run.py tests/test_local_chain.py -k 'whatever_is_killed or anew'
-	SOAK=1 COMPACT_HISTORIES=500 PARQUET_HISTORIES=100 $(BIN)/python -m pytest --dist=load tests/test_lake_compact.py tests/test_lake_parquet_types.py
+	SOAK=1 $(BIN)/python -m pytest -n0 -rP tests/test_local_run.py tests/test_local_chain.py -k 'whatever_is_killed or anew or another_emulator'
+	SOAK=1 COMPACT_HISTORIES=500 PARQUET_HISTORIES=100 $(BIN)/python -m pytest --dist=load tests/test_lake_compact.py tests/test_lake_parquet_types.py tests/test_lake_evolution.py
 
 lint: $(VENV)/tools
 	$(BIN)/ruff format --check .

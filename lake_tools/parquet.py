@@ -174,8 +174,8 @@ def copy_statement(
 
 def mean_row_bytes(connection: DuckDBPyConnection, landed: Sequence[Path], former: Sequence[Path]) -> int:
     """How wide rows are, by some of the objects and all of the Parquet. Raises DuckDB's errors."""
-    texts = [read_lines(path) for path in landed[:: max(1, len(landed) // SAMPLED_OBJECTS)]]
-    means = [sum(map(len, texts)) // max(1, sum(text.count(b"\n") for text in texts))]
+    sampled = [size_and_rows(path) for path in landed[:: -(-len(landed) // SAMPLED_OBJECTS)]]
+    means = [sum(size for size, _ in sampled) // max(1, sum(rows for _, rows in sampled))]
     for path in former:
         file = literal(str(path))
         ((size, rows),) = connection.execute(
@@ -186,12 +186,13 @@ def mean_row_bytes(connection: DuckDBPyConnection, landed: Sequence[Path], forme
     return max(means)
 
 
-def read_lines(path: Path) -> bytes:
-    """Empty for what is no gzip: DuckDB says so, with the object's name."""
+def size_and_rows(path: Path) -> tuple[int, int]:
+    """Of an object's lines; nothing of what is no gzip: DuckDB says so, and its name is told."""
     try:
-        return gzip.decompress(path.read_bytes())
+        lines = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error):
-        return b""
+        return 0, 0
+    return len(lines), lines.count(b"\n")
 
 
 def written(connection: DuckDBPyConnection, path: Path) -> Written:

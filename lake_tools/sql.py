@@ -115,7 +115,7 @@ def available(lake: Lake, schema: TableSchema, parquet_before: date | None) -> A
     if parquet_before is not None:
         check_compacted(lake, schema, parquet_before)
     return Available(
-        bool(found.landed),
+        bool(found.landed or not found.compacted),
         any(one.key.startswith(CONTROL) for one in found.control),
         bool(lake.settings.masks) or any(one.masks for one in published_schemas(lake, lambda _: None)),
         any(one.key.startswith(GENERATIONS) for one in found.control),

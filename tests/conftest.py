@@ -49,9 +49,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
+def shared_session() -> boto3.Session:
+    """Made once: what the first client of a session reads costs more time than most tests."""
+    return boto3.Session()
+
+
+@cache
 def shared_client() -> Any:
-    """Made once: a client costs more time than most tests."""
-    return boto3.client("s3")
+    return shared_session().client("s3")
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ payload_strategy = st.one_of(
 
 
 @given(st.lists(payload_strategy, min_size=1, max_size=8))
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_promise_1_whatever_a_payload_holds_it_lands_once(payloads: list[bytes]) -> None:
     client, _ = land(payloads)
 
@@ -107,7 +107,7 @@ def test_promise_1_whatever_a_payload_holds_it_lands_once(payloads: list[bytes])
 
 
 @given(st.lists(payload_strategy | rows.map(lambda row: envelope(row)), min_size=2, max_size=10))
-@settings(max_examples=350, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_promise_2_neighbours_do_not_change_what_becomes_of_a_record(payloads: list[bytes]) -> None:
     """Records are read many at a time, in several ways; each way has to give the same."""
     together, _ = land(payloads)

@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import duckdb
 import lake_model
 import msgspec
 import pytest
-from conftest import BUCKET
+from conftest import BUCKET, shared_session
 from test_lake_views import ACCOUNT, WORDS, control, copied, identities, values_of
 
 from lake import main
@@ -31,7 +30,7 @@ from lake_tools.schemas import LakeColumn, TableSchema, read_schemas
 from lake_tools.settings import LakeError, LakeSettings
 from lake_tools.tables import Listed, connected, open_table
 
-HISTORIES = int(os.environ.get("COMPACT_HISTORIES", "25"))
+HISTORIES = int(os.environ.get("COMPACT_HISTORIES", "12"))
 HOUR = "changes/public/account/cdc_date=2026-03-01/cdc_hour=09/"
 PARQUET = "parquet/public/account/cdc_date=2026-03-01/cdc_hour=09/changes.parquet"
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
@@ -40,7 +39,7 @@ LATER = datetime(2026, 3, 2, tzinfo=UTC)
 @pytest.fixture
 def lake(s3: Any, tmp_path: Path) -> Lake:
     put_schema(s3, ACCOUNT)
-    return Lake(LakeSettings(s3_bucket=BUCKET), boto3.Session(), tmp_path / "cache")
+    return Lake(LakeSettings(s3_bucket=BUCKET), shared_session(), tmp_path / "cache")
 
 
 def put_schema(s3: Any, schema: TableSchema) -> None:
@@ -682,7 +681,7 @@ def test_who_may_not_read_control_reads_what_compaction_has_kept(
     put_rows(s3, "a", played.rows)
     (drops,) = control(tmp_path, played.drops)
     s3.put_object(Bucket=BUCKET, Key="control/cdc_date=2026-03-01/a.jsonl.gz", Body=drops.read_bytes())
-    reader = Lake(lake.settings, boto3.Session(), tmp_path / "reader")
+    reader = Lake(lake.settings, shared_session(), tmp_path / "reader")
     deny(reader, "control/")
     with pytest.raises(LakeError, match="AccessDenied"):
         shown(reader, "current", "id")
@@ -701,7 +700,7 @@ def test_who_may_not_read_control_reads_a_table_that_was_never_dropped(
     s3.put_object(Bucket=BUCKET, Key="control/cdc_date=2026-03-01/a.jsonl.gz", Body=drops.read_bytes())
     put_schema(s3, replace(ACCOUNT, source="control"))
     run(lake)
-    reader = Lake(lake.settings, boto3.Session(), tmp_path / "reader")
+    reader = Lake(lake.settings, shared_session(), tmp_path / "reader")
     deny(reader, "control/")
 
     assert shown(reader, "current", "id") == [(1,)]

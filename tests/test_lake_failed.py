@@ -22,10 +22,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import BUCKET
+from conftest import BUCKET, shared_session
 from events import FIRST_SEQUENCE, SHARD, STREAM_ARN, envelope, event, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -43,7 +42,7 @@ from provision.status_set_aside import quarantined
 
 FAILED = "lending-failed-123456789012"
 ARRIVED = datetime(2026, 3, 1, 12, tzinfo=UTC)  # the day of the records of tests/events.py
-EXAMPLES = int(os.environ.get("REDRIVE_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("REDRIVE_EXAMPLES", "10"))
 BUG = "old-row"  # a BEFORE_IMAGE_FIELD that the task does not write
 UNKNOWN_KEY = "the envelope has an unknown key: is BEFORE_IMAGE_FIELD the FieldName of the task?"
 SECRET = "Geheimrat"
@@ -70,7 +69,7 @@ def lake_of(cache: Path, **changes: Any) -> Lake:
 @lru_cache
 def session() -> Any:
     """Made once: what it reads of AWS's services costs more time than most tests."""
-    return boto3.Session()
+    return shared_session()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import BUCKET
+from conftest import BUCKET, shared_session
 from events import FIRST_SEQUENCE, SHARD, envelope, event, record, rows
 from replication_support import Database, Stream, played, task_configuration
 
@@ -66,7 +66,7 @@ def masked(s3: Any, database: Database, tmp_path: Path) -> Lake:
         pguser="postgres",
         pgsslmode="disable",
     )
-    return Lake(settings, boto3.Session(), tmp_path / "cache")
+    return Lake(settings, shared_session(), tmp_path / "cache")
 
 
 def changed(one: Lake, **settings: Any) -> Lake:

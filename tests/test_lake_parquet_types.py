@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import duckdb
 import pytest
-from conftest import BUCKET
+from conftest import BUCKET, shared_session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parquet_support import Landing, column, read_by_all, stored_types
@@ -23,7 +22,7 @@ from lake_tools.bucket import Lake
 from lake_tools.dialects import literal
 from lake_tools.settings import LakeSettings
 
-HISTORIES = int(os.environ.get("PARQUET_HISTORIES", "8"))
+HISTORIES = int(os.environ.get("PARQUET_HISTORIES", "4"))
 ID = column("id", "integer", "INT32")
 NAIVE, ZONED = "timestamp without time zone", "timestamp with time zone"
 DIGITS_38 = "12345678901234567890123456789012345678"
@@ -32,7 +31,7 @@ LONG = "x" * 1_000_000
 
 @pytest.fixture
 def landing(s3: Any, tmp_path: Path) -> Landing:
-    lake = Lake(LakeSettings(s3_bucket=BUCKET), boto3.Session(), tmp_path / "cache")
+    lake = Lake(LakeSettings(s3_bucket=BUCKET), shared_session(), tmp_path / "cache")
     return Landing(lake, s3)
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
-from conftest import BUCKET
+from conftest import BUCKET, shared_session
 from postgresql_types import ALL_TYPES, ALL_TYPES_SCHEMA, start_complete_postgres
 from replication_support import Database, Stream, land, played, task_configuration
 
@@ -78,7 +77,7 @@ def opened(s3: Any, database: Database, tmp_path: Path) -> Lake:
         pgsslmode="disable",
         tables="public.%,sales.%",
     )
-    return Lake(settings, boto3.Session(), tmp_path / "cache")
+    return Lake(settings, shared_session(), tmp_path / "cache")
 
 
 def unreachable(one: Lake) -> Lake:

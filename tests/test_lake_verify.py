@@ -18,11 +18,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import duckdb
 import psycopg2
 import pytest
-from conftest import BUCKET
+from conftest import BUCKET, shared_session
 from events import record
 from histories import HistoryTable, history, run_history
 from postgresql_types import ALL_TYPES, ALL_TYPES_SCHEMA, start_complete_postgres
@@ -65,7 +64,7 @@ def lake_of(database: Database, cache: Path) -> Lake:
         pgpassword="unused",
         pgsslmode="disable",
     )
-    return Lake(settings, boto3.Session(), cache)
+    return Lake(settings, shared_session(), cache)
 
 
 def replicate(database: Database, folder: Path, s3: Any, *changes: str) -> Stream:
@@ -1015,7 +1014,7 @@ def test_a_table_that_may_not_be_read_does_not_keep_the_others_from_it(
     replicate(database, tmp_path, s3)
     role = f"reader_{database.name}"
     database.sql(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON client TO {role}")
-    reader = Lake(replace(lake.settings, pguser=role), boto3.Session(), lake.cache)
+    reader = Lake(replace(lake.settings, pguser=role), shared_session(), lake.cache)
 
     report = verify(reader, [], 0)
 

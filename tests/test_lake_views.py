@@ -16,11 +16,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import boto3
 import lake_model
 import pytest
 import sqlglot
-from conftest import BUCKET
+from conftest import BUCKET, shared_session
 from histories import HistoryTable, history, run_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -40,7 +39,7 @@ from lake_tools.tables import Copies, as_of, connected, lines_of, make_views, op
 from lake_tools.views import Shape, shown_columns
 from local_run.postgres import Server
 
-HISTORIES = int(os.environ.get("LAKE_HISTORIES", "60"))
+HISTORIES = int(os.environ.get("LAKE_HISTORIES", "40"))
 ACCOUNT = TableSchema(
     "public",
     "account",
@@ -474,7 +473,7 @@ def lake(s3: Any, source: Database, tmp_path: Path) -> Lake:
         pgpassword="unused",
         pgsslmode="disable",
     )
-    return Lake(settings, boto3.Session(), tmp_path / "cache")
+    return Lake(settings, shared_session(), tmp_path / "cache")
 
 
 @pytest.fixture

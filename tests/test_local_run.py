@@ -1100,6 +1100,7 @@ def names_below(pid: int) -> list[str]:
     return names
 
 
+@pytest.mark.skipif("SOAK" not in os.environ, reason="make soak runs it")
 def test_s3_and_kinesis_may_be_those_of_another_emulator(tmp_path: Path) -> None:
     elsewhere = Part(
         "elsewhere", [sys.executable, "-m", "local_run.aws", "--port", "0"], tmp_path, dict(os.environ)

@@ -102,8 +102,10 @@ def test_settings_are_quoted(server: Server) -> None:
 
 @pytest.mark.parametrize("plugin", ["test_decoding", "pgoutput"])
 def test_server_decodes_with(server: Server, plugin: str) -> None:
-    made = ask(server, f"SELECT slot_name FROM pg_create_logical_replication_slot('s', '{plugin}', true)")
-    assert made == "s"
+    made = ask(
+        server, f"SELECT slot_name FROM pg_create_logical_replication_slot('{plugin}_slot', '{plugin}', true)"
+    )
+    assert made == f"{plugin}_slot"
 
 
 def test_two_servers_run_side_by_side(server: Server) -> None:

@@ -14,11 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import duckdb
 import msgspec
 import pytest
-from conftest import BUCKET
+from conftest import BUCKET, shared_session
 from parquet_support import read_by_all, stored_types
 from postgresql_types import ALL_TYPES, ALL_TYPES_SCHEMA, IN_PARQUET, start_complete_postgres
 from replication_support import Database, Stream, land, played, task_configuration
@@ -134,7 +133,7 @@ def parquet(database: Database, stream: Stream, s3: Any, tmp_path: Path) -> list
     settings = LakeSettings(
         s3_bucket=BUCKET, **source, pgdatabase=parameters["dbname"], pgpassword="unused", pgsslmode="disable"
     )
-    lake = Lake(settings, boto3.Session(), tmp_path / "cache")
+    lake = Lake(settings, shared_session(), tmp_path / "cache")
     publish(lake)
     options = argparse.Namespace(table="public.every_type", all=True, rebuild=False, older_than=timedelta())
     (outcome,) = compact(lake, options, {})
