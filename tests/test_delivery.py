@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import lambda_function
 from lambda_function import LandedObject, LandingObject, UploadError, Uploads, gzipped
 
-SCHEDULES = int(os.environ.get("DELIVERY_SCHEDULES") or 700)
+SCHEDULES = int(os.environ.get("DELIVERY_SCHEDULES") or 500)
 SEED = int(os.environ.get("DELIVERY_SEED") or SystemRandom().randrange(2**32))
 MUTANT_SCHEDULES = 1000  # several times as many as the slowest mutant needs
 

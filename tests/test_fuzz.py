@@ -99,7 +99,7 @@ payload_strategy = st.one_of(
 
 
 @given(st.lists(payload_strategy, min_size=1, max_size=8))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=160, deadline=None)
 def test_promise_1_whatever_a_payload_holds_it_lands_once(payloads: list[bytes]) -> None:
     client, _ = land(payloads)
 
@@ -107,7 +107,7 @@ def test_promise_1_whatever_a_payload_holds_it_lands_once(payloads: list[bytes])
 
 
 @given(st.lists(payload_strategy | rows.map(lambda row: envelope(row)), min_size=2, max_size=10))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_promise_2_neighbours_do_not_change_what_becomes_of_a_record(payloads: list[bytes]) -> None:
     """Records are read many at a time, in several ways; each way has to give the same."""
     together, _ = land(payloads)
@@ -122,7 +122,7 @@ def test_promise_2_neighbours_do_not_change_what_becomes_of_a_record(payloads: l
 
 
 @given(st.lists(rows, min_size=1, max_size=6), st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=160, deadline=None)
 def test_promise_3_values_of_any_shape_come_back(data: list[dict[str, Any]], draw: st.DataObject) -> None:
     data = [row for row in data if not lambda_function.RESERVED_COLUMNS & row.keys()] or [{}]
     write = draw.draw(st.sampled_from([lambda payload: payload, pretty]))
@@ -140,7 +140,7 @@ string_text = st.from_regex(
 
 
 @given(st.lists(number_text | string_text, min_size=1, max_size=8))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=160, deadline=None)
 def test_promise_3_bytes_of_awkward_values_are_those_of_dms(values: list[str]) -> None:
     import gzip
 

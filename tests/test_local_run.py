@@ -1042,8 +1042,8 @@ def test_nothing_is_left_when_the_run_itself_is_killed(
 
 
 def test_nothing_is_lost_whatever_is_killed(tmp_path: Path) -> None:
-    """Ten kills; a hundred with SOAK=1."""
-    kills = 100 if os.environ.get("SOAK") else 10
+    """Six kills; a hundred with SOAK=1."""
+    kills = 100 if os.environ.get("SOAK") else 6
     options = ["--rate", "200", "--poll-seconds", "0.2", "--kill-every", "1.2"]
     ended = run_chain(*options, "--seconds", f"{1.6 * kills:.0f}", "--folder", str(tmp_path / "run"))
     print(ended.stdout)

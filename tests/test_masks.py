@@ -549,7 +549,7 @@ table_rows = st.dictionaries(
 
 
 @given(st.lists(st.tuples(table_rows, st.none() | table_rows, st.booleans()), min_size=1, max_size=5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_promise_3_a_row_without_its_masked_columns_is_that_of_a_handler_without_masks(changes: Any) -> None:
     payloads = [
         (pretty if is_pretty else bytes)(envelope(row, before=before)) for row, before, is_pretty in changes
@@ -584,7 +584,7 @@ def without_masked(row: dict[str, Any]) -> dict[str, Any]:
     st.integers(0, 400),
     st.binary(max_size=3) | st.sampled_from([b'"', b"}", b",", b"\\u0061", b"\n", b"{"]),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_promise_7_a_damaged_record_shows_nothing(values: dict[str, str], at: int, damage: bytes) -> None:
     marked = {name: f"{RAW}{value}" for name, value in values.items()}
     whole = envelope(marked, before=marked)
