@@ -21,6 +21,12 @@ LONG_FILES = (
     "test_local_chain",
     "test_readme",
     "test_deployer",
+    "test_local_masks",
+    "test_runtime",
+    "test_setup_dms",
+    "test_deploy",
+    "test_lake_evolution",
+    "test_lake_compact",
     "test_delivery",
 )
 SETTINGS = (*lambda_function.Settings.keys().values(), *lambda_function.CHAIN_SETTINGS)
