@@ -135,6 +135,10 @@ class Lake:
             if not one["Key"].endswith("/")  # what consoles make of an empty folder
         ]
 
+    def line_objects(self, folder: str) -> list[LakeObject]:
+        """Those of them that hold lines, as the function and lake.py write them."""
+        return [one for one in self.objects(folder) if one.key.endswith(LANDED)]
+
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder."""
         return [

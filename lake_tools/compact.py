@@ -31,6 +31,7 @@ from lake_tools.bucket import ROUNDS, Lake, cache_failing, dotted, make_folder, 
 from lake_tools.generations import keep_drops
 from lake_tools.hours import DIGEST, Digests, Hour, find_again, find_inputs, list_hours
 from lake_tools.parquet import (
+    OBJECT,
     Written,
     copy_hour,
     digest_of,
@@ -237,7 +238,7 @@ def write_hour(
         former = lake.fetch([hour.compacted])
     hour.landed = [one._replace(etag=version_of(copy)) for one, copy in zip(hour.landed, copies, strict=True)]
     inputs = hour.inputs | hour.given
-    path = folder / "changes.parquet"
+    path = folder / OBJECT
 
     def statements(shape: Shape) -> Iterator[str]:
         rows = rows_query(shape.landed(lines_of(copies)), rows_of(former, stored) if former else None)
@@ -263,14 +264,14 @@ def show(outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
         indent = None if options.watch else 2
         print(json.dumps([one.as_dict() for one in outcomes], indent=indent, ensure_ascii=False))
     else:
-        for line in report(outcomes, options):
+        for line in report(outcomes):
             print(line)
     for one in outcomes:
         for fault in one.faults:
             print(f"error: {one.table}: {fault}", file=sys.stderr)
 
 
-def report(outcomes: Sequence[Outcome], options: argparse.Namespace) -> Iterator[str]:
+def report(outcomes: Sequence[Outcome]) -> Iterator[str]:
     if done := [one for one in outcomes if one.hours]:
         rows: list[tuple[str, ...]] = [("table", "hours", "rows", "objects", "Parquet", "rescued")]
         for one in done:
@@ -279,7 +280,7 @@ def report(outcomes: Sequence[Outcome], options: argparse.Namespace) -> Iterator
         yield from aligned(rows)
     for one in outcomes:
         yield from rescued_lines(one)
-    yield summary(outcomes, options)
+    yield summary(outcomes)
 
 
 def rescued_lines(one: Outcome) -> Iterator[str]:
@@ -296,7 +297,7 @@ def rescued_lines(one: Outcome) -> Iterator[str]:
             yield f"{values}, not of its type: see python lake.py show {one.table} --view history --all"
 
 
-def summary(outcomes: Sequence[Outcome], options: argparse.Namespace) -> str:
+def summary(outcomes: Sequence[Outcome]) -> str:
     hours, current, waiting = (
         sum(getattr(one, name) for one in outcomes) for name in ("hours", "current", "open")
     )

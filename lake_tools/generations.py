@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from lake_tools.bucket import CONTROL, GENERATIONS, LANDED, Lake
+from lake_tools.bucket import CONTROL, GENERATIONS, Lake
 from lake_tools.schemas import control_rows
 from lake_tools.settings import LakeError
 from lambda_function import escape, gzipped
@@ -58,7 +58,7 @@ def keep_drops(lake: Lake, names: Sequence[tuple[str, str]]) -> None:
 
 
 def dropped_tables(lake: Lake) -> Iterable[Dropped]:
-    objects = [one for one in lake.objects(CONTROL) if one.key.endswith(LANDED)]
+    objects = lake.line_objects(CONTROL)
     for one, path in zip(objects, lake.fetch(objects), strict=True):
         for row in control_rows(lake, one, path):
             envelope = bytes(row.cdc_envelope)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lake_tools.bucket import CHANGES, LANDED, PARQUET, Lake, LakeObject
+from lake_tools.bucket import CHANGES, PARQUET, Lake, LakeObject
 from lake_tools.parquet import Input, digest_of, folder_of, input_of, parquet_key, read_inputs
 from lake_tools.schemas import TableSchema
 from lake_tools.tables import connected, reading
@@ -51,13 +51,9 @@ class Hour:
 def list_hours(lake: Lake, schema: TableSchema) -> list[Hour]:
     """Those that have objects in changes/."""
     objects: dict[str, list[LakeObject]] = defaultdict(list)
-    for one in landed_objects(lake, table_folder(schema)):
+    for one in lake.line_objects(table_folder(schema)):
         objects[folder_of(one.key, CHANGES)].append(one)
     return [Hour(folder, ends, landed) for folder, landed in objects.items() if (ends := end_of(folder))]
-
-
-def landed_objects(lake: Lake, folder: str) -> list[LakeObject]:
-    return [one for one in lake.objects(folder) if one.key.endswith(LANDED)]
 
 
 def end_of(folder: str) -> datetime | None:
@@ -90,7 +86,7 @@ def find_inputs(lake: Lake, schema: TableSchema, hours: Iterable[Hour], digests:
 
 def find_again(lake: Lake, hour: Hour) -> None:
     """As the hour is now. Raises LakeError."""
-    hour.landed = landed_objects(lake, f"{CHANGES}{hour.folder}/")
+    hour.landed = lake.line_objects(f"{CHANGES}{hour.folder}/")
     hour.compacted, hour.inputs = None, set()
     if (found := lake.head(hour.key)) is not None:
         hour.compacted = found[0]

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lake_tools.bucket import PARQUET, LakeObject
 from lake_tools.dialects import RESCUED, DuckDB, literal, value_type
-from lake_tools.parquet_columns import StoredColumn, taking
+from lake_tools.parquet_columns import OWN, StoredColumn, taking
 from lake_tools.schemas import TableSchema
-from lake_tools.views import ORDER, OWN, Shape, ShownColumn
+from lake_tools.views import ORDER, Shape, ShownColumn
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

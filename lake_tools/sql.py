@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from lake_tools.bucket import CONTROL, GENERATIONS, PARQUET, QUARANTINE, Lake, digest, dotted
-from lake_tools.dialects import RESCUED, Athena, Dialect, DuckDB, ValueType, literal, quoted
+from lake_tools.dialects import Athena, Dialect, DuckDB, literal, quoted
 from lake_tools.hours import find_inputs, list_hours
 from lake_tools.parquet import OBJECT
 from lake_tools.parquet_columns import StoredColumn, read_columns
@@ -24,7 +24,7 @@ from lake_tools.set_aside import RESTRICTED
 from lake_tools.settings import LakeError
 from lake_tools.tables import Listed, lines_of, rows_of
 from lake_tools.text import plural
-from lake_tools.views import CDC_COLUMNS, CDC_KINDS, Relations, Shape, listed, table_folder
+from lake_tools.views import Relations, Shape, listed, parquet_types, table_folder
 
 FIRST_DATE = date(2020, 1, 1)  # of the projection, while nothing has landed
 # Documented: Kinesis keeps a record for 365 days at most. What is redriven lands under the day it arrived on.
@@ -267,10 +267,8 @@ def parquet_table(
     name: str, folder: str, stored: Sequence[StoredColumn], partitions: list[str], properties: dict[str, str]
 ) -> str:
     """One whose columns are read by their names."""
-    columns = {one: CDC_KINDS.get(one, ValueType("text")) for one in CDC_COLUMNS}
-    columns |= {one.name.lower(): one.kind for one in stored}
-    columns[RESCUED] = ValueType("text")
-    typed = [f"`{column}` {Athena().stored_type(kind)}" for column, kind in columns.items()]
+    types = parquet_types(stored).items()
+    typed = [f"`{column.lower()}` {Athena().stored_type(kind)}" for column, kind in types]
     return f"""\
 CREATE EXTERNAL TABLE IF NOT EXISTS `{name}` (
     {listed(typed)}

@@ -28,7 +28,6 @@ from lake_tools.bucket import (
     CHANGES,
     CONTROL,
     GENERATIONS,
-    LANDED,
     PARQUET,
     Lake,
     LakeObject,
@@ -36,12 +35,12 @@ from lake_tools.bucket import (
     code_of,
     make_folder,
 )
-from lake_tools.dialects import RESCUED, DuckDB, ValueType, literal, quoted
+from lake_tools.dialects import DuckDB, literal, quoted
 from lake_tools.parquet import Input, folder_of, input_of, is_compacted, read_inputs
 from lake_tools.parquet_columns import StoredColumn, read_columns
 from lake_tools.schemas import TableSchema
 from lake_tools.settings import LakeError
-from lake_tools.views import CDC_COLUMNS, CDC_KINDS, UNKNOWN, Relations, Shape, table_folder
+from lake_tools.views import UNKNOWN, Relations, Shape, parquet_types, table_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -66,10 +65,9 @@ class Listed(NamedTuple):
     @classmethod
     def of(cls, lake: Lake, schema: TableSchema) -> Listed:
         """Those there are now. Raises LakeError."""
-        landed = [one for one in lake.objects(table_folder(schema)) if one.key.endswith(LANDED)]
         compacted = [one for one in lake.objects(table_folder(schema, PARQUET)) if is_compacted(one)]
-        control = [one for one in lake.objects(CONTROL) if one.key.endswith(LANDED)]
-        return cls(landed, compacted, control + lake.objects(table_folder(schema, GENERATIONS)))
+        control = lake.line_objects(CONTROL) + lake.objects(table_folder(schema, GENERATIONS))
+        return cls(lake.line_objects(table_folder(schema)), compacted, control)
 
 
 class Copies(NamedTuple):
@@ -250,10 +248,9 @@ def lines_of(files: Sequence[Path | str]) -> str:
 
 def rows_of(files: Sequence[Path | str], stored: Sequence[StoredColumn]) -> str:
     """A relation with the rows of Parquet: our columns, and all of these, in a file or in none."""
-    columns = {**dict.fromkeys((*CDC_COLUMNS, RESCUED), ValueType("text")), **CDC_KINDS}
-    columns |= {one.name: one.kind for one in stored}
     types = [
-        f"CAST(NULL AS {DuckDB().stored_type(kind)}) AS {quoted(name)}" for name, kind in columns.items()
+        f"CAST(NULL AS {DuckDB().stored_type(kind)}) AS {quoted(name)}"
+        for name, kind in parquet_types(stored).items()
     ]
     empty = f"SELECT {', '.join(types)} WHERE FALSE"
     if not files:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from lake_tools.bucket import CHANGES
 from lake_tools.dialects import RESCUED, Dialect, ValueType, literal, quoted, value_type
-from lake_tools.parquet_columns import STORED_AS_TEXT, StoredColumn, stored_kind, wider_kind
+from lake_tools.parquet_columns import OWN, STORED_AS_TEXT, StoredColumn, stored_kind, wider_kind
 from lake_tools.schemas import TableSchema
 from lake_tools.settings import LakeError
 from lambda_function import RESERVED_COLUMNS, Row, escape
@@ -44,7 +44,6 @@ BARE = ("int2", "int4", "int8", "float4", "float8", "decimal", "bool")  # in JSO
 NO_TEXT = "CAST(NULL AS VARCHAR)"
 UNKNOWN = "cdc: a member that the schema does not know"
 LINE = 100
-OWN = "cdc__"  # what columns of the queries' own begin with, and no others
 # The contract's order, without NULLs; sequence numbers go on counting over shards.
 ORDER = {
     f"{OWN}rank": "CASE WHEN cdc_operation = 'load' THEN 0 ELSE 1 END",
@@ -96,6 +95,13 @@ def shown_columns(schema: TableSchema, dialect: Dialect) -> tuple[ShownColumn, .
         taken.add(name.casefold())
         shown.append(ShownColumn(column.name, name, value_type(column), column.is_lob))
     return tuple(shown)
+
+
+def parquet_types(stored: Sequence[StoredColumn]) -> dict[str, ValueType]:
+    """Name and type of each column of Parquet: ours, these, cdc_rescued."""
+    text = ValueType("text")
+    ours = {name: CDC_KINDS.get(name, text) for name in CDC_COLUMNS}
+    return ours | {one.name: one.kind for one in stored} | {RESCUED: text}
 
 
 class ColumnSources:
